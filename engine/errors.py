@@ -1,0 +1,157 @@
+"""Errors, sorted by what to do next, and findings, which point at a place in a document.
+
+An error carries fields; the sentence for the user is made at the edge (command line, journal, page). `kind` decides
+what happens next: retry (transient), ask a person (remote, uncertain), mend document or connection (config), mend the
+record or mapping (data), report it to us (bug).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal, TypeAlias
+
+Kind: TypeAlias = Literal["config", "data", "transient", "remote", "uncertain", "bug"]
+
+
+class FlowrunError(Exception):
+    """Base of every expected failure.
+
+    `message` is for the user, `code` for machines (the vendor's own code where there is one), `hint` says what to do,
+    `retry_after` is seconds, `status` is the HTTP status where the error came out of an answer.
+    `answer_lost` is true when the other side may have carried out the request.
+    """
+
+    kind: ClassVar[Kind] = "bug"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        hint: str = "",
+        status: int | None = None,
+        retry_after: float | None = None,
+        answer_lost: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).__name__.removesuffix("Error")
+        self.hint = hint
+        self.status = status
+        self.retry_after = retry_after
+        self.answer_lost = answer_lost
+
+
+class ConfigError(FlowrunError):
+    """The document or the connection has to be mended."""
+
+    kind = "config"
+
+
+class DataError(FlowrunError):
+    """The record or the mapping has to be mended."""
+
+    kind = "data"
+
+
+class TransientError(FlowrunError):
+    """May work when tried again."""
+
+    kind = "transient"
+
+
+class RemoteError(FlowrunError):
+    """The other side refuses; a person has to look."""
+
+    kind = "remote"
+
+
+class UncertainError(FlowrunError):
+    """A write whose answer was lost: it may or may not have happened."""
+
+    kind = "uncertain"
+
+
+# What an HTTP status means for the caller. Connectors extend it as data (Connector.status_kinds).
+STATUS_KINDS: Mapping[int, type[FlowrunError]] = {
+    400: DataError,
+    401: ConfigError,
+    403: RemoteError,
+    404: RemoteError,
+    408: TransientError,
+    409: RemoteError,
+    412: RemoteError,
+    413: DataError,
+    422: DataError,
+    423: RemoteError,
+    425: TransientError,
+    428: DataError,
+    429: TransientError,
+    500: TransientError,
+    502: TransientError,
+    503: TransientError,
+    504: TransientError,
+}
+# A refusal before any work was begun; after any other transient status the request may have been carried out.
+NOT_CARRIED_OUT = frozenset({425, 429})
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A place in a document; line and column count from 1."""
+
+    file: str = ""
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or worth a look, in a document or a connection."""
+
+    place: Place
+    code: str
+    message: str
+    severity: Literal["error", "warning"] = "error"
+    expected: str = ""
+    found: str = ""
+    hint: str = ""
+    step: str = ""
+    source: str = ""  # the line of the document that it points at
+
+    def json(self) -> dict[str, Any]:
+        """As `flowrun check --json` prints it."""
+        fields = {k: v for k, v in asdict(self).items() if v and k != "place"}
+        return {"file": self.place.file, "line": self.place.line, "column": self.place.column, **fields}
+
+    def __str__(self) -> str:
+        lines = [f"{self.place}: {self.severity}[{self.code}]: {self.message}"]
+        if self.source:
+            margin = f"{self.place.line:>5} | "
+            lines += [margin + self.source, " " * (len(margin) + self.place.column - 1) + "^"]
+        for label, text in (("expected", self.expected), ("found", self.found), ("fix", self.hint)):
+            if text:
+                lines.append(f"      {label}: {text}")
+        return "\n".join(lines)
+
+
+class DocumentError(ConfigError):
+    """A document or configuration file with findings; none of it has run."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        errors = sum(f.severity == "error" for f in findings)
+        super().__init__(f"{errors} error{'s' * (errors != 1)} found", code="InvalidDocument")
+        self.findings = findings
+
+
+def did_you_mean(name: str, known: list[str] | set[str] | frozenset[str]) -> str:
+    """The nearest known name as a sentence, else the known names, else nothing."""
+    close = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "known: " + ", ".join(sorted(known)) if 0 < len(known) <= 25 else ""

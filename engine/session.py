@@ -1,0 +1,380 @@
+"""HTTP for connectors: one `requests` stack that binds credentials to the hosts a connection names.
+
+No environment (`trust_env` off: proxy and CA are settings), no request to a host that isn't listed, no redirect to
+another origin, no private address that isn't listed, a total deadline also while streaming, a size limit, and before
+each request that isn't a read the question whether the step is still wanted. Errors are those of engine.errors.
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import json as jsonlib
+import logging
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3 import Retry, connection, connectionpool
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as UrllibTimeout
+
+from engine.contract import CURRENT_CALL, Clock
+from engine.errors import ConfigError, FlowrunError, RemoteError, TransientError
+
+READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class StaleStepError(FlowrunError):
+    """The step was cancelled, timed out or handed to another worker; its thread must write nothing more."""
+
+    kind = "transient"
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How a connection reaches the network; `emulators` and `route` replace it by host.
+
+    `timeout` is seconds for one request; `max_bytes` bounds an answer; `private` lists hosts that may resolve to a
+    private address.
+    """
+
+    emulators: Mapping[str, Callable[..., Iterable[bytes]]] = field(default_factory=dict)
+    route: Mapping[str, str] = field(default_factory=dict)
+    proxy: str | None = None
+    ca: str | None = None
+    private: frozenset[str] = frozenset()
+    timeout: float = 120.0
+    max_bytes: int = 100 * 1024 * 1024
+
+
+class Session:
+    """Requests of one connection. Safe for several threads; connections are kept alive between calls."""
+
+    def __init__(self, hosts: Iterable[str], transport: Transport, clock: Clock, log: logging.Logger) -> None:
+        self.hosts = frozenset(h.lower() for h in hosts)
+        self.transport = transport
+        self.clock = clock
+        self.log = log
+        self._adapters: dict[str, BaseAdapter] = {}
+
+    def bound(self, hosts: Iterable[str]) -> Session:
+        """The same transport and connections, bound to other hosts (a token service's, say)."""
+        other = Session(hosts, self.transport, self.clock, self.log)
+        other._adapters = self._adapters
+        return other
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        data: Any = None,
+        timeout: float | None = None,
+        read: bool | None = None,
+        authorize: Callable[[bool], Mapping[str, str]] | None = None,
+        **_: Any,
+    ) -> requests.Response:
+        """One request, whole answer; any status is an answer.
+
+        `read`: it changes nothing on the other side (default: by method). `authorize(renew)` gives the headers that
+        carry the credential; after a 401 it is asked once more with renew=True and the request repeated.
+        Raises ConfigError (host not allowed), RemoteError (redirect away, answer too large), TransientError (network,
+        deadline; `answer_lost` when the request may have arrived), StaleStepError.
+        """
+        read = method.upper() in READ_METHODS if read is None else read
+        sent = CaseInsensitiveDict(headers or {})
+        sent.setdefault("Accept", "application/json")
+        if json is not None:
+            data = jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+            sent.setdefault("Content-Type", "application/json")
+        prepared = requests.PreparedRequest()
+        prepared.prepare_method(method)
+        prepared.prepare_url(url, dict(params) if params else None)
+        prepared.headers = sent
+        prepared.prepare_cookies({})
+        prepared.prepare_body(data, None)
+        prepared.hooks = {}
+        if authorize is None:
+            return self._follow(prepared, timeout, read)
+        sent.update(authorize(False))
+        answer = self._follow(prepared, timeout, read)
+        if answer.status_code == 401:
+            sent.update(authorize(True))
+            answer = self._follow(prepared, timeout, read)
+        return answer
+
+    def get(self, url: str, **options: Any) -> requests.Response:
+        """A GET; with `post` and `close`, what msal asks of its http_client."""
+        return self.request("GET", url, **options)
+
+    def post(self, url: str, **options: Any) -> requests.Response:
+        return self.request("POST", url, **options)
+
+    def close(self) -> None:
+        for adapter in self._adapters.values():
+            adapter.close()
+
+    def _follow(self, prepared: requests.PreparedRequest, timeout: float | None, read: bool) -> requests.Response:
+        for _ in range(6):
+            answer = self._send(prepared, timeout, read)
+            location = answer.headers.get("Location")
+            if answer.status_code not in REDIRECTS or not location or not read:
+                return answer
+            target = urljoin(prepared.url or "", location)
+            if urlsplit(target)[:2] != urlsplit(prepared.url or "")[:2]:
+                host = urlsplit(target).netloc
+                raise RemoteError(
+                    f"redirect from {urlsplit(prepared.url or '').netloc} to {host} refused", code="Redirect"
+                )
+            prepared.prepare_url(target, None)
+        raise RemoteError("more than 5 redirects", code="Redirect")
+
+    def _send(self, prepared: requests.PreparedRequest, timeout: float | None, read: bool) -> requests.Response:
+        call = CURRENT_CALL.get()
+        parts = urlsplit(prepared.url or "")
+        host = parts.netloc.lower()
+        adapter = self._adapter(parts.scheme, host)
+        limit = min(timeout or self.transport.timeout, self.transport.timeout)
+        if call.deadline is not None:
+            limit = min(limit, call.deadline - self.clock.monotonic())
+            if limit <= 0:
+                raise TransientError("the step's time is up", code="Timeout")
+        if not read and not call.wanted():
+            raise StaleStepError("the step is no longer wanted: nothing was sent", code="Stale")
+        end = self.clock.monotonic() + limit
+        proxies = {parts.scheme: self.transport.proxy} if self.transport.proxy else {}
+        try:
+            answer = adapter.send(
+                prepared,
+                stream=True,
+                timeout=(min(limit, 10), limit),
+                verify=self.transport.ca or True,
+                proxies=proxies,
+            )
+        except requests.ConnectTimeout as error:
+            raise TransientError(f"{host} can't be reached: no connection in time", code="ConnectTimeout") from error
+        except requests.Timeout as error:
+            raise TransientError(f"{host} gave no answer in time", code="Timeout", answer_lost=True) from error
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise _connection_error(host, error) from error
+        answer._content = self._read(answer, end, host)
+        return answer
+
+    def _read(self, answer: requests.Response, end: float, host: str) -> bytes:
+        raw = answer.raw
+        if isinstance(raw, io.BytesIO):
+            return raw.getvalue()
+        chunks, size = [], 0
+        try:
+            while chunk := raw.read1(65536, decode_content=True):
+                size += len(chunk)
+                if size > self.transport.max_bytes:
+                    raise RemoteError(f"{host} answered more than {self.transport.max_bytes} bytes", code="TooLarge")
+                if self.clock.monotonic() > end:
+                    raise TransientError(f"{host} didn't finish its answer in time", code="Timeout", answer_lost=True)
+                chunks.append(chunk)
+            raw.release_conn()
+        except (UrllibTimeout, TimeoutError) as error:
+            raise TransientError(
+                f"{host} didn't finish its answer in time", code="Timeout", answer_lost=True
+            ) from error
+        except (HTTPError, OSError) as error:
+            raise TransientError(f"{host} broke off its answer", code="Broken", answer_lost=True) from error
+        finally:
+            if not raw.isclosed():
+                answer.close()
+        return b"".join(chunks)
+
+    def _adapter(self, scheme: str, host: str) -> BaseAdapter:
+        if host not in self.hosts:
+            raise ConfigError(
+                f"request to {host or 'no host'} refused: this connection may reach "
+                f"{', '.join(sorted(self.hosts)) or 'nothing'}",
+                code="HostRefused",
+                hint="add it to the connection's `hosts` if it belongs there",
+            )
+        if found := self._adapters.get(f"{scheme}://{host}"):
+            return found
+        t = self.transport
+        adapter: BaseAdapter
+        if app := t.emulators.get(host):
+            adapter = WSGIAdapter(app)
+        elif base := t.route.get(host):
+            adapter = RouteAdapter(base)
+        else:
+            if scheme != "https" and not is_loopback(host):
+                raise ConfigError(f"{scheme}://{host} refused: plain http goes to loopback only", code="PlainHttp")
+            adapter = GuardedAdapter(private=host in t.private or is_loopback(host) or bool(t.proxy))
+        self._adapters[f"{scheme}://{host}"] = adapter
+        return adapter
+
+
+def _connection_error(host: str, error: BaseException) -> FlowrunError:
+    chain: BaseException | None = error
+    text = ""
+    while chain is not None:
+        if isinstance(chain, ConnectionRefusedError | socket.gaierror):
+            return TransientError(f"{host} can't be reached: {chain.strerror or chain}", code="Unreachable")
+        if isinstance(chain, PrivateAddressError):
+            return ConfigError(str(chain), code="PrivateAddress", hint="list the host under `private` if this is meant")
+        text = str(chain) or text
+        reason = getattr(chain, "reason", None)
+        chain = chain.__cause__ or chain.__context__ or (reason if isinstance(reason, BaseException) else None)
+    if isinstance(error, requests.exceptions.SSLError):
+        return ConfigError(f"{host}: its certificate is not trusted", code="Certificate", hint="see the `ca` setting")
+    return TransientError(f"the connection to {host} broke: {type(error).__name__}", code="Reset", answer_lost=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host[:port] is a loopback literal (127.0.0.0/8 or [::1])."""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class PrivateAddressError(OSError):
+    """The name led to an address that isn't public."""
+
+
+class _Guard:
+    private_allowed = False
+
+    def _new_conn(self) -> socket.socket:
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
+        peer = sock.getpeername()[0]
+        if not self.private_allowed and not ipaddress.ip_address(peer.split("%")[0]).is_global:
+            sock.close()
+            raise PrivateAddressError(f"{self.host} leads to the private address {peer}: refused")  # type: ignore[attr-defined]
+        return sock
+
+
+class _GuardedHTTPS(_Guard, connection.HTTPSConnection):
+    pass
+
+
+class _GuardedHTTP(_Guard, connection.HTTPConnection):
+    pass
+
+
+class _GuardedHTTPSPool(connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _GuardedHTTPS
+
+
+class _GuardedHTTPPool(connectionpool.HTTPConnectionPool):
+    ConnectionCls = _GuardedHTTP
+
+
+class GuardedAdapter(HTTPAdapter):
+    """Looks at the address that was really connected to, before a byte is sent (no gap between check and use)."""
+
+    def __init__(self, *, private: bool) -> None:
+        super().__init__(max_retries=Retry(0, read=False), pool_maxsize=32)
+        if not private:
+            self.poolmanager.pool_classes_by_scheme = {"http": _GuardedHTTPPool, "https": _GuardedHTTPSPool}
+
+
+class RouteAdapter(HTTPAdapter):
+    """Sends requests for a real host name to a loopback server, which sees the name in Host."""
+
+    def __init__(self, base: str) -> None:
+        super().__init__(max_retries=Retry(0, read=False), pool_maxsize=32)
+        self.base = urlsplit(base)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        real = urlsplit(request.url or "")
+        routed = request.copy()
+        routed.url = real._replace(scheme=self.base.scheme, netloc=self.base.netloc).geturl()
+        routed.headers["Host"] = real.netloc
+        routed.headers["X-Forwarded-Proto"] = real.scheme
+        options.update(verify=True, proxies={})
+        answer = super().send(routed, *args, **options)
+        answer.url, answer.request = request.url or "", request
+        return answer
+
+
+class WSGIAdapter(BaseAdapter):
+    """Answers requests by a WSGI application (PEP 3333) in this process."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        super().__init__()
+        self.app = app
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        body = request.body or b""
+        environ = environ_of(
+            request.method or "GET",
+            request.url or "",
+            dict(request.headers),
+            body.encode() if isinstance(body, str) else body,
+        )
+        status, headers, content = call_wsgi(self.app, environ)
+        answer = requests.Response()
+        code, _space, answer.reason = status.partition(" ")
+        answer.status_code = int(code)
+        answer.headers = CaseInsensitiveDict(headers)
+        answer.url, answer.request, answer.encoding = request.url or "", request, "utf-8"
+        answer.raw = io.BytesIO(content)
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def environ_of(method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """The WSGI environ of a request."""
+    from urllib.parse import unquote_to_bytes
+
+    parts = urlsplit(url)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(parts.path or "/").decode("latin-1"),
+        "RAW_URI": parts.path + (f"?{parts.query}" if parts.query else ""),
+        "QUERY_STRING": parts.query,
+        "SERVER_NAME": parts.hostname or "",
+        "SERVER_PORT": str(parts.port or (443 if parts.scheme == "https" else 80)),
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": parts.netloc,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": parts.scheme,
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in headers.items():
+        key = name.upper().replace("-", "_")
+        environ["CONTENT_TYPE" if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
+    return environ
+
+
+def call_wsgi(app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Status line, headers and whole body of a WSGI application's answer."""
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Callable[[bytes], object]:
+        started.append((status, headers))
+        return lambda _: None
+
+    result = app(environ, start_response)
+    try:
+        content = b"".join(result)
+    finally:
+        if close := getattr(result, "close", None):
+            close()
+    status, headers = started[-1]
+    return status, headers, content

@@ -1,0 +1,56 @@
+"""For tests of connectors: a clock that never waits, and a connector on emulators, without files or network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from engine import Connector, Context, Emulator, Faults, MemoryTokens, Session, TokenStore, Transport
+from engine.types import convert
+
+C = TypeVar("C", bound=Connector)
+
+
+class FakeClock:
+    """Time that moves only when somebody sleeps or calls `advance`."""
+
+    def __init__(self, start: datetime = datetime(2026, 11, 24, 12, tzinfo=UTC)) -> None:
+        self._start = start
+        self._passed = 0.0
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._passed)
+
+    def monotonic(self) -> float:
+        return self._passed
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> None:
+        self._passed += seconds
+
+
+def connect(
+    connector: type[C],
+    settings: Mapping[str, Any],
+    *apps: Emulator | Faults,
+    clock: FakeClock | None = None,
+    tokens: TokenStore | None = None,
+    folder: str = ".",
+) -> C:
+    """A connector with these settings whose hosts are answered by `apps`."""
+    clock = clock or FakeClock()
+    typed = convert(connector.Settings, dict(settings), "settings")
+    emulators: dict[str, Any] = {}
+    for app in apps:
+        inner = app.app if isinstance(app, Faults) else app
+        assert isinstance(inner, Emulator)
+        emulators |= dict.fromkeys(inner.hosts, app)
+    log = logging.getLogger(f"flowrun.{connector.__name__}")
+    session = Session(connector.hosts(typed), Transport(emulators=emulators), clock, log)
+    return connector(typed, Context(session, clock, log, tokens or MemoryTokens(), folder))
