@@ -39,13 +39,14 @@ class StaleStepError(FlowrunError):
 
 @dataclass(frozen=True)
 class Transport:
-    """How a connection reaches the network; `emulators` and `route` replace it by host.
+    """How a connection reaches the network.
 
+    `mounted` answers a host by an adapter of its own (the sandbox's emulators), `route` by a loopback server;
     `timeout` is seconds for one request; `max_bytes` bounds an answer; `private` lists hosts that may resolve to a
     private address.
     """
 
-    emulators: Mapping[str, Callable[..., Iterable[bytes]]] = field(default_factory=dict)
+    mounted: Mapping[str, BaseAdapter] = field(default_factory=dict)
     route: Mapping[str, str] = field(default_factory=dict)
     proxy: str | None = None
     ca: str | None = None
@@ -206,12 +207,8 @@ class Session:
         if found := self._adapters.get(f"{scheme}://{host}"):
             return found
         t = self.transport
-        adapter: BaseAdapter
-        if app := t.emulators.get(host):
-            adapter = WSGIAdapter(app)
-        elif base := t.route.get(host):
-            adapter = RouteAdapter(base)
-        else:
+        adapter = t.mounted.get(host) or (RouteAdapter(t.route[host]) if host in t.route else None)
+        if adapter is None:
             if scheme != "https" and not is_loopback(host):
                 raise ConfigError(f"{scheme}://{host} refused: plain http goes to loopback only", code="PlainHttp")
             adapter = GuardedAdapter(private=host in t.private or is_loopback(host) or bool(t.proxy))
@@ -302,79 +299,3 @@ class RouteAdapter(HTTPAdapter):
         answer = super().send(routed, *args, **options)
         answer.url, answer.request = request.url or "", request
         return answer
-
-
-class WSGIAdapter(BaseAdapter):
-    """Answers requests by a WSGI application (PEP 3333) in this process."""
-
-    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
-        super().__init__()
-        self.app = app
-
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        body = request.body or b""
-        environ = environ_of(
-            request.method or "GET",
-            request.url or "",
-            dict(request.headers),
-            body.encode() if isinstance(body, str) else body,
-        )
-        status, headers, content = call_wsgi(self.app, environ)
-        answer = requests.Response()
-        code, _space, answer.reason = status.partition(" ")
-        answer.status_code = int(code)
-        answer.headers = CaseInsensitiveDict(headers)
-        answer.url, answer.request, answer.encoding = request.url or "", request, "utf-8"
-        answer.raw = io.BytesIO(content)
-        return answer
-
-    def close(self) -> None:
-        pass
-
-
-def environ_of(method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """The WSGI environ of a request."""
-    from urllib.parse import unquote_to_bytes
-
-    parts = urlsplit(url)
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(parts.path or "/").decode("latin-1"),
-        "RAW_URI": parts.path + (f"?{parts.query}" if parts.query else ""),
-        "QUERY_STRING": parts.query,
-        "SERVER_NAME": parts.hostname or "",
-        "SERVER_PORT": str(parts.port or (443 if parts.scheme == "https" else 80)),
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": parts.netloc,
-        "CONTENT_LENGTH": str(len(body)),
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": parts.scheme,
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.errors": io.StringIO(),
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-    }
-    for name, value in headers.items():
-        key = name.upper().replace("-", "_")
-        environ["CONTENT_TYPE" if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
-    return environ
-
-
-def call_wsgi(app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Status line, headers and whole body of a WSGI application's answer."""
-    started: list[tuple[str, list[tuple[str, str]]]] = []
-
-    def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Callable[[bytes], object]:
-        started.append((status, headers))
-        return lambda _: None
-
-    result = app(environ, start_response)
-    try:
-        content = b"".join(result)
-    finally:
-        if close := getattr(result, "close", None):
-            close()
-    status, headers = started[-1]
-    return status, headers, content

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from engine import Connector, Context, Emulator, Faults, MemoryTokens, Session, TokenStore, Transport
+from engine import Connector, Context, MemoryTokens, Session, TokenStore, Transport
+from engine.sandbox import Emulator, Faults, WSGIAdapter
 from engine.types import convert
 
 C = TypeVar("C", bound=Connector)
@@ -46,11 +47,11 @@ def connect(
     """A connector with these settings whose hosts are answered by `apps`."""
     clock = clock or FakeClock()
     typed = convert(connector.Settings, dict(settings), "settings")
-    emulators: dict[str, Any] = {}
+    mounted: dict[str, WSGIAdapter] = {}
     for app in apps:
         inner = app.app if isinstance(app, Faults) else app
         assert isinstance(inner, Emulator)
-        emulators |= dict.fromkeys(inner.hosts, app)
+        mounted |= {host: WSGIAdapter(app) for host in inner.hosts}
     log = logging.getLogger(f"flowrun.{connector.__name__}")
-    session = Session(connector.hosts(typed), Transport(emulators=emulators), clock, log)
+    session = Session(connector.hosts(typed), Transport(mounted=mounted), clock, log)
     return connector(typed, Context(session, clock, log, tokens or MemoryTokens(), folder))

@@ -13,29 +13,20 @@ import inspect
 import json
 import random
 import re
-import socket
 import sqlite3
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote
 
 from engine.contract import Clock, SystemClock
-from engine.session import call_wsgi, environ_of
+from engine.sandbox.wsgi import WSGI, Dropped
 from engine.types import JSON
-
-WSGI: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-
-
-class Dropped(ConnectionResetError):  # noqa: N818 - it is what the caller sees, not a mistake of ours
-    """The connection broke. Served emulators reset the socket."""
 
 
 @dataclass(frozen=True)
@@ -328,46 +319,3 @@ def read_token(token: str) -> dict[str, JSON] | None:
 def _mac(payload: str) -> str:
     digest = hmac.new(_SIGNING_KEY, payload.encode(), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-def serve(apps: Mapping[str, WSGI], port: int = 0, host: str = "127.0.0.1") -> ThreadingHTTPServer:
-    """A loopback server that gives each request to the application named by its Host header.
-
-    HTTP/1.1 with keep-alive; not started: call serve_forever(). A Host that no application has gets 421.
-    """
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def handle_request(self) -> None:
-            name = self.headers.get("Host", "").lower()
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            environ = environ_of(self.command, f"https://{name}{self.path}", dict(self.headers.items()), body)
-            app = apps.get(name)
-            if app is None:
-                status, headers, content = "421 Misdirected Request", [("Content-Length", "0")], b""
-            else:
-                try:
-                    status, headers, content = call_wsgi(app, environ)
-                except Dropped:
-                    linger = struct.pack("ii", 1, 0)  # close with RST
-                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                    self.close_connection = True
-                    return
-            lines = [f"HTTP/1.1 {status}", *(f"{k}: {v}" for k, v in headers), "", ""]
-            self.wfile.write("\r\n".join(lines).encode("latin-1") + content)
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_request  # noqa: N815 - http.server's names
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-        def handle_error(self, *_: Any) -> None:
-            pass  # a caller that went away
-
-    return Server((host, port), Handler)
