@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 from engine.errors import (
     NOT_CARRIED_OUT,
     STATUS_KINDS,
+    ConfigError,
     DataError,
     Finding,
     FlowrunError,
@@ -287,6 +288,10 @@ class Connector:
     def check(self) -> Iterator[Finding]:
         """Credentials, reach, rights, set-up: yields what is wrong and what to do about it."""
         return iter(())
+
+    def login(self, show: Callable[[str], None]) -> str:
+        """Signs a person in: `show` gets what they have to do. Returns the account. Raises ConfigError."""
+        raise ConfigError(f"{type(self).__name__} has no sign-in", code="NoLogin")
 
     def receive(self, request: Request) -> list[Event]:
         """Verified and normalised events out of a webhook call. Raises RemoteError with status 400, 401 or 403."""

@@ -2,7 +2,7 @@
 
 Understood: bool, int, float, str, None, Any, Literal, Annotated, unions, list, dict, Mapping, dataclasses, TypedDict
 (open: keys it doesn't declare are kept), Secret. Dataclasses are closed: an unknown key is an error with the nearest
-known one named. JSON Schema is draft 2020-12.
+known one named; one that defines `from_json(value, path)` itself reads its own form. JSON Schema is draft 2020-12.
 """
 
 from __future__ import annotations
@@ -261,6 +261,8 @@ def converter(tp: Any) -> Converter:
             return {k: member(v, f"{path}.{k}") for k, v in value.items()}
 
         return mapping
+    if "from_json" in vars(tp if isinstance(tp, type) else type):
+        return tp.from_json  # type: ignore[no-any-return]
     if dataclasses.is_dataclass(tp):
         return _dataclass(tp)  # type: ignore[arg-type]  # is_dataclass also accepts instances
     if is_typeddict(tp):
@@ -291,10 +293,18 @@ def _scalar(tp: Any) -> Converter:
 def _union(parts: tuple[Any, ...]) -> Converter:
     options = [(part, converter(part)) for part in parts]
     plain = [c for part, c in options if part is not NoneType]
+    tag, tagged = _tagged([part for part in parts if part is not NoneType])
 
     def union(value: JSON, path: str) -> Any:
         if value is None and len(plain) < len(options):
             return None
+        if tag and isinstance(value, dict):
+            if isinstance(name := value.get(tag), str) and name in tagged:
+                return tagged[name](value, path)
+            names = "one of " + ", ".join(tagged)
+            if tag not in value:
+                raise DataError(f"{path}: missing {tag}", code="Missing", hint=names)
+            raise wrong(f"{path}.{tag}", names, name, did_you_mean(str(name), set(tagged)))
         failures = []
         for option in plain:
             try:
@@ -306,6 +316,18 @@ def _union(parts: tuple[Any, ...]) -> Converter:
         raise wrong(path, " or ".join(dict.fromkeys(_expected(f) for f in failures)), value)
 
     return union
+
+
+def _tagged(parts: list[Any]) -> tuple[str, dict[str, Converter]]:
+    """The key whose Literal text tells the dataclasses of a union apart, and the converter for each text."""
+    members = [fields(part) if dataclasses.is_dataclass(part) else {} for part in parts]  # type: ignore[arg-type]
+    for key in members[0] if len(parts) > 1 else ():
+        hints = [member.get(key, (None,))[0] for member in members]
+        if all(get_origin(hint) is Literal for hint in hints):
+            return key, {
+                text: converter(part) for part, hint in zip(parts, hints, strict=True) for text in get_args(hint)
+            }
+    return "", {}
 
 
 def _expected(error: DataError) -> str:

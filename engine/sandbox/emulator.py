@@ -204,6 +204,8 @@ class Emulator:
                 reply = self.answer(request)
         except Refusal as refusal:
             reply = refusal.reply
+        if request.method == "HEAD":  # RFC 9110 §9.3.2: the same without its body
+            reply = Reply(reply.status, None, reply.headers)
         return respond(reply, start_response)
 
 

@@ -1,0 +1,68 @@
+"""`flowrun check` and `flowrun schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from engine.cli.wiring import WRONG, YES, Workspace, load_document, pairs
+
+
+@click.command()
+@click.argument("flows", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--env", "environment", help="Environment whose connections are used (default: sandbox).")
+@click.option("--connect", multiple=True, metavar="ALIAS=CONNECTION", help="Swaps a connection.")
+@click.option("--connections", type=click.Path(path_type=Path), help="The connections.yaml to use.")
+@click.option("--json", "as_json", is_flag=True, help="One finding a line as JSON.")
+def check(
+    flows: tuple[Path, ...], environment: str | None, connect: tuple[str, ...], connections: Path | None, as_json: bool
+) -> int:
+    """Finds every mistake in FLOWS before anything runs. Exit code 2 if there is one."""
+    from engine.loader import check as check_document
+
+    failed = False
+    for flow in flows:
+        workspace = Workspace.open(flow.parent, connections, environment)
+        program, findings = check_document(load_document(flow), workspace.catalog, pairs(connect, "--connect"))
+        failed = failed or program is None
+        for finding in findings:
+            click.echo(json.dumps(finding.json(), ensure_ascii=False) if as_json else str(finding))
+        if not as_json:
+            steps = len(program.flow.all_steps) if program else 0
+            errors = sum(f.severity == "error" for f in findings)
+            click.echo(f"{flow}: {f'{steps} steps, fine' if program else f'{errors} errors'}", err=program is None)
+    return WRONG if failed else YES
+
+
+@click.command()
+@click.argument("flow", required=False, type=click.Path(path_type=Path))
+@click.option("--env", "environment", help="Environment whose connections are used (default: sandbox).")
+@click.option("--connections", type=click.Path(path_type=Path), help="The connections.yaml to use.")
+def schema(flow: Path | None, environment: str | None, connections: Path | None) -> int:
+    """Prints the JSON Schema of flow documents, for editors.
+
+    With FLOW its own aliases are known; without, every connection of the environment by its own name, and `crm` for
+    what every CRM offers.
+    """
+    from engine.loader import flow_schema
+
+    workspace = Workspace.open(flow.parent if flow else Path(), connections, environment)
+    entries = workspace.catalog.connections
+    if flow is not None:
+        data = load_document(flow).data
+        given = data.get("connections") if isinstance(data, dict) else None
+        aliases = {a: str(e) for a, e in given.items()} if isinstance(given, dict) else {}
+    else:
+        aliases = {entry: entry for entry in entries}
+        crm = next((e for e in entries if "upsert_lead" in entries[e].operations()), None)
+        aliases |= {"crm": crm} if crm else {}
+    calls = {
+        f"{alias}.{name}": operation.input_schema()
+        for alias, entry in aliases.items()
+        if entry in entries
+        for name, operation in entries[entry].operations().items()
+    }
+    click.echo(json.dumps(flow_schema(calls), indent=2, ensure_ascii=False))
+    return YES

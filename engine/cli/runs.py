@@ -1,0 +1,174 @@
+"""`flowrun runs`: what ran, what waits, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.progress import describe, progress, record_json, took
+from engine.cli.run import drive
+from engine.cli.wiring import YES, Workspace, pairs, program_of
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.journal import Run
+
+connections_option = click.option(
+    "--connections", type=click.Path(path_type=Path), help="The connections.yaml whose runs are meant."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@click.group()
+def runs() -> None:
+    """Lists, shows and resumes runs."""
+
+
+@runs.command("list")
+@click.option("--status", help="Only runs with this status (running, waiting, failed, interrupted, …).")
+@click.option("--flow", help="Only runs of this flow.")
+@click.option("--before", type=int, help="Older than the run with this number (paging).")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@connections_option
+@json_option
+def list_(
+    status: str | None, flow: str | None, before: int | None, limit: int, connections: Path | None, as_json: bool
+) -> int:
+    """Runs, newest first."""
+    workspace = Workspace.open(Path(), connections)
+    for run in workspace.journal.runs(status=status, flow=flow, before=before, limit=limit):
+        if as_json:
+            click.echo(workspace.project.mask(json.dumps(_run_json(run), ensure_ascii=False)))
+        else:
+            when = run.started.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            key = run.business_key or run.key or ""
+            click.echo(
+                workspace.project.mask(
+                    f"{run.number:>6} {run.id[:8]} {run.status:<11} {when} {run.flow} {key}".rstrip()
+                )
+            )
+    return YES
+
+
+def _run_json(run: Run) -> dict[str, Any]:
+    shown = ("number", "id", "flow", "environment", "status", "key", "lane", "business_key", "targets", "trigger",
+             "error", "outputs", "forked_from")  # fmt: skip
+    times = {name: t.isoformat() if (t := getattr(run, name)) else None for name in ("started", "ended")}
+    return {"type": "run", **{name: getattr(run, name) for name in shown}, **times}
+
+
+@runs.command()
+@click.argument("run")
+@connections_option
+@json_option
+def show(run: str, connections: Path | None, as_json: bool) -> int:
+    """What RUN did, step by step. RUN is the beginning of its id, or `last`."""
+    workspace = Workspace.open(Path(), connections)
+    found = workspace.journal.run(run)
+    mask = workspace.project.mask
+    records = workspace.journal.records(found.id)
+    if as_json:
+        click.echo(mask(json.dumps(_run_json(found), ensure_ascii=False)))
+        for record in records:
+            line = {**record_json(record), "inputs": record.inputs, "output": record.output, "effect": record.effect}
+            click.echo(mask(json.dumps(line, ensure_ascii=False)))
+        return YES
+    click.echo(mask(f"{found.flow} · {found.status} · environment {found.environment} · run {found.id}"))
+    for record in records:
+        click.echo(mask(f"  {record.path:<32} {record.status:<10} {describe(record)}  {took(record)}".rstrip()))
+    if found.error:
+        click.echo(mask(f"  {found.error.get('kind')} error {found.error.get('code')}: {found.error.get('message')}"))
+    return YES
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A secret parameter, which isn't stored.")
+@connections_option
+@json_option
+def resume(run: str, settings: tuple[str, ...], connections: Path | None, as_json: bool) -> int:
+    """Goes on with RUN: what succeeded stays, the rest is done again."""
+    workspace = Workspace.open(Path(), connections)
+    return go_on(workspace, workspace.journal.run(run), pairs(settings, "--set"), connections, as_json=as_json)
+
+
+@runs.command()
+@click.argument("run")
+@click.argument("step")
+@click.argument("what", type=click.Choice(["done", "repeat"]))
+@click.option("--body", help="JSON: what the step gave, if later steps read it.")
+@connections_option
+@json_option
+def resolve(run: str, step: str, what: str, body: str | None, connections: Path | None, as_json: bool) -> int:
+    """Says what became of a write whose answer was lost: STEP is done, or is to be repeated; then RUN goes on."""
+    from dataclasses import replace
+
+    workspace = Workspace.open(Path(), connections)
+    found = workspace.journal.run(run)
+    last = next((r for r in reversed(workspace.journal.records(found.id)) if r.path == step), None)
+    if last is None or last.status not in ("uncertain", "started"):
+        raise ConfigError(f"step {step} of run {found.id[:8]} doesn't wait for an answer", code="NotWaiting")
+    if what == "done":
+        try:
+            output = json.loads(body) if body else None
+        except ValueError as error:
+            raise click.UsageError(f"--body is no JSON: {error}") from error
+        answer = replace(
+            last, status="succeeded", output=output, error=None, changed=True, summary="done, says a person"
+        )
+    else:
+        answer = replace(last, status="retrying", summary="to be repeated, says a person")
+    workspace.journal.take_over(found.id)
+    workspace.journal.write(found.id, [answer])
+    return go_on(workspace, workspace.journal.run(found.id), {}, connections, as_json=as_json, retry_failed=False)
+
+
+def go_on(
+    workspace: Workspace,
+    run: Run,
+    settings: Mapping[str, str],
+    connections: Path | None,
+    *,
+    as_json: bool,
+    retry_failed: bool | None = None,
+) -> int:
+    """Resumes a run from its journal, by the document it began with. Raises ConfigError."""
+    from engine.cli.run import parameters_of
+    from engine.decider import SECURED, Start
+    from engine.loader import load
+
+    if run.status in ("succeeded", "running"):
+        mine = run.process == workspace.journal.process
+        if not mine:
+            raise ConfigError(f"run {run.id[:8]} is {run.status}: nothing to resume", code="NotResumable")
+    there = Workspace.open(Path(), connections, run.environment)
+    there.journal = workspace.journal
+    file, text = there.journal.document(run.digest)
+    document = load(text, file)
+    connect = dict(run.connect)
+    program, _ = program_of(document, there, connect)
+    opened = there.connections({**program.flow.connections, **connect})
+    try:
+        targets = opened.targets()
+        if changed := sorted(a for a in targets if targets[a] != run.targets.get(a)):
+            was, now = (", ".join(str(t.get(a)) for a in changed) for t in (run.targets, targets))
+            hint = "resume where the run began, or start a new run"
+            raise ConfigError(
+                f"{', '.join(changed)} reached {was} and now reaches {now}", code="OtherTarget", hint=hint
+            )
+        parameters = parameters_of(program, settings, there)
+        parameters |= {n: v for n, v in run.parameters.items() if v != SECURED and n not in settings}
+        records = there.journal.records(run.id)
+        ended = run.status in ("failed", "cancelled") if retry_failed is None else retry_failed
+        there.journal.take_over(run.id)
+        show = progress(there.project.mask, as_json=as_json)
+        show.begin(run, program, named=True)
+        start = Start(run=run.id, trigger=run.trigger, parameters=parameters, environment=run.environment)
+        return drive(there, document, program, opened, start, show, records, retry_failed=ended)
+    finally:
+        opened.close()
+        there.journal.close()

@@ -1,0 +1,309 @@
+"""connections.yaml: environments and their connections; from there to open connectors.
+
+Only this file and the command line may name code; flows are data. Connectors come from the entry-point group
+`flowrun.connectors`, from `plugins:` (a folder beside the file), or from `connector: module:Class`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from requests.adapters import BaseAdapter
+
+from engine.connections.secrets import Mask, resolver
+from engine.contract import Clock, Connector, Context, Result, TokenStore
+from engine.entra import MemoryTokens
+from engine.errors import ConfigError, DataError, DocumentError, did_you_mean
+from engine.loader import Document, load
+from engine.model import seconds
+from engine.session import Session, Transport, is_loopback
+from engine.types import JSON, convert, fields
+
+FILE = "connections.yaml"
+SANDBOX = "sandbox"
+ENVIRONMENT_KEYS = frozenset({"emulate", "production", "connections", "route"})
+TRANSPORT_KEYS = frozenset({"hosts", "private", "proxy", "ca", "timeout"})
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment of connections.yaml. `emulate` holds latency, faults and seed of the sandbox."""
+
+    name: str
+    production: bool = False
+    emulate: Mapping[str, JSON] | None = None
+    route: Mapping[str, str] = field(default_factory=dict)
+    connections: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
+
+
+class Project:
+    """A connections.yaml and the state beside it. Without a file there is the sandbox alone.
+
+    `environment` are the variables that `${env:}` sees (os.environ, at the edge).
+    """
+
+    def __init__(self, file: Path | None, folder: Path, variables: Mapping[str, str], mask: Mask) -> None:
+        self.file = file
+        self.folder = file.parent if file else folder
+        self.state = self.folder / ".flowrun"
+        self.mask = mask
+        self.resolve = resolver(variables, self.folder, self.mask)
+        self._sandboxes: dict[str, Mapping[str, BaseAdapter]] = {}
+        self.document = self._load()
+
+    @classmethod
+    def find(cls, near: Path, given: Path | None, variables: Mapping[str, str], mask: Mask) -> Project:
+        """The project of a flow: `given`, else the first connections.yaml from the flow's folder upward, or in flows/."""
+        if given is not None:
+            return cls(given, given.parent, variables, mask)
+        near = near.resolve()
+        upward = [f / FILE for f in (near, *near.parents)]
+        found = next((f for f in [*upward, near / "flows" / FILE] if f.is_file()), None)
+        return cls(found, near, variables, mask)
+
+    def _load(self) -> Document:
+        if self.file is None:
+            return Document("", "", {})
+        try:
+            document = load(self.file.read_text(encoding="utf-8"), str(self.file))
+        except OSError as error:
+            raise ConfigError(f"can't read {self.file}: {error.strerror}", code="NoFile") from error
+        data = document.data
+        if not document.findings and not isinstance(data, dict):
+            document.report(document.place(()), "WrongType", "connections.yaml is an object")
+        elif isinstance(data, dict):
+            self._check_keys(document, (), data, {"environments", "plugins"})
+            for name, environment in (data.get("environments") or {}).items():
+                self._check_keys(document, ("environments", name), environment or {}, ENVIRONMENT_KEYS)
+        if document.findings:
+            raise DocumentError(document.findings)
+        return document
+
+    @staticmethod
+    def _check_keys(document: Document, path: tuple[str, ...], data: JSON, known: set[str] | frozenset[str]) -> None:
+        if not isinstance(data, dict):
+            document.report(document.place(path), "WrongType", f"{path[-1]} is an object")
+            return
+        for key in data.keys() - known:
+            place = document.place((*path, key), key=True)
+            document.report(place, "UnknownKey", f"unknown key '{key}'", hint=did_you_mean(key, known))
+
+    def environment(self, name: str) -> Environment:
+        """Raises ConfigError for an unknown one, or one that isn't safe."""
+        known = self.document.data.get("environments") or {}
+        if name not in known:
+            if name == SANDBOX:
+                return Environment(SANDBOX, emulate={})
+            hint = did_you_mean(name, {*known, SANDBOX})
+            raise ConfigError(f"no environment '{name}' in {self.file or FILE}", code="NoEnvironment", hint=hint)
+        given = known[name] or {}
+        emulate = given.get("emulate")
+        route = {h.lower(): str(url) for h, url in (given.get("route") or {}).items()}
+        production = bool(given.get("production"))
+        for host, url in route.items():
+            if production:
+                raise ConfigError(f"{name}: `route` is refused where `production: true`", code="Route")
+            if not is_loopback(url.partition("://")[2].rstrip("/")):
+                raise ConfigError(f"{name}: {host} can be routed to a loopback address only, not {url}", code="Route")
+        if production and emulate:
+            raise ConfigError(f"{name}: `emulate` is refused where `production: true`", code="Emulate")
+        return Environment(
+            name,
+            production,
+            ({} if emulate is True else emulate) if emulate else None,
+            route,
+            given.get("connections") or {},
+        )
+
+    def sandbox(self, environment: Environment) -> Mapping[str, BaseAdapter]:
+        """The emulators of an environment as adapters: one set for all its connections, so they share their state."""
+        if environment.name not in self._sandboxes:
+            from engine.connections.sandboxed import mounted
+
+            self._sandboxes[environment.name] = mounted(self.state, environment.emulate or {})
+        return self._sandboxes[environment.name]
+
+    @cached_property
+    def _installed(self) -> Mapping[str, EntryPoint | Path]:
+        found: dict[str, EntryPoint | Path] = {ep.name: ep for ep in entry_points(group="flowrun.connectors")}
+        plugins = self.document.data.get("plugins")
+        for given in [plugins] if isinstance(plugins, str) else plugins or []:
+            folder = self.folder / given
+            if not folder.is_dir():
+                raise ConfigError(f"plugins: {folder} is no folder", code="Plugins")
+            found |= {f.parent.name: f for f in sorted(folder.glob("*/connector.py"))}
+            found |= {f.stem: f for f in sorted(folder.glob("*.py")) if f.stem != "__init__"}
+        return found
+
+    @property
+    def connectors(self) -> list[str]:
+        """Names of the installed connectors."""
+        return sorted(self._installed)
+
+    def connector(self, name: str) -> type[Connector]:
+        """An installed connector, or `module:Class`. Raises ConfigError naming the remedy."""
+        source = self._installed.get(name)
+        try:
+            if isinstance(source, EntryPoint):
+                loaded = source.load()
+            elif isinstance(source, Path):
+                loaded = _from_file(source)
+            elif ":" in name:
+                module, _, attribute = name.partition(":")
+                loaded = getattr(importlib.import_module(module), attribute)
+            else:
+                hint = did_you_mean(name, set(self._installed))
+                raise ConfigError(f"no connector '{name}' is installed", code="NoConnector", hint=hint)
+        except ConfigError:
+            raise
+        except Exception as error:
+            where = source if isinstance(source, Path) else getattr(source, "value", name)
+            hint = "install what it needs, or mend it; other connectors are not concerned"
+            message = f"connector '{name}' ({where}) can't be loaded: {type(error).__name__}: {error}"
+            raise ConfigError(message, code="BrokenConnector", hint=hint) from error
+        if not (inspect.isclass(loaded) and issubclass(loaded, Connector)):
+            raise ConfigError(f"connector '{name}' is no Connector class", code="BrokenConnector")
+        return loaded
+
+    def entries(self, environment: Environment) -> Mapping[str, type[Connector]]:
+        """The connectors of an environment by connection entry, loaded when looked up."""
+        return _Entries(self, environment)
+
+    def connector_name(self, environment: Environment, entry: str) -> str:
+        """Which connector an entry uses: its `connector`, else its own name."""
+        return str(environment.connections.get(entry, {}).get("connector", entry))
+
+    def settings(self, environment: Environment, entry: str) -> dict[str, JSON]:
+        """An entry's settings with secrets resolved. Raises ConfigError."""
+        given = {k: v for k, v in environment.connections.get(entry, {}).items() if k != "connector"}
+        if environment.emulate is not None:
+            from engine.connections.sandboxed import sandbox_settings
+
+            given = {**sandbox_settings(self.connector_name(environment, entry)), **given}
+        resolved: dict[str, JSON] = self.resolve(given, f"{environment.name}.{entry}")
+        return resolved
+
+
+class _Entries(Mapping[str, type[Connector]]):
+    def __init__(self, project: Project, environment: Environment) -> None:
+        self.project = project
+        self.environment = environment
+
+    def __iter__(self) -> Iterator[str]:
+        if self.environment.emulate is not None:
+            yield from self.project.connectors
+        yield from (
+            e
+            for e in self.environment.connections
+            if self.environment.emulate is None or e not in self.project.connectors
+        )
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, entry: str) -> type[Connector]:
+        if entry not in list(iter(self)):
+            raise KeyError(entry)
+        return self.project.connector(self.project.connector_name(self.environment, entry))
+
+
+def _from_file(path: Path) -> Any:
+    """The Connector class defined in a plugin file."""
+    name = f"flowrun_plugin_{path.parent.name}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    classes = [
+        c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Connector) and c.__module__ == name
+    ]
+    if len(classes) != 1:
+        raise ConfigError(f"{path} defines {len(classes)} connectors, not one", code="BrokenConnector")
+    return classes[0]
+
+
+class OpenConnections:
+    """The connections of a flow, by alias, opened once. Safe for several threads."""
+
+    def __init__(
+        self,
+        project: Project,
+        environment: Environment,
+        aliases: Mapping[str, str],
+        clock: Clock,
+        tokens: Mapping[str, TokenStore] | None = None,
+    ) -> None:
+        self.project = project
+        self.environment = environment
+        self.aliases = aliases
+        self.clock = clock
+        self._tokens = tokens or {}
+        self._open: dict[str, Connector] = {}
+        self._lock = threading.RLock()
+
+    def __getitem__(self, alias: str) -> Connector:
+        """The open connector of an alias. Raises ConfigError."""
+        entry = self.aliases[alias]
+        with self._lock:
+            if entry not in self._open:
+                self._open[entry] = self._connect(entry)
+            return self._open[entry]
+
+    def invoke(self, alias: str, operation: str, inputs: Mapping[str, JSON]) -> Result[Any]:
+        return self[alias].invoke(operation, inputs)
+
+    def targets(self) -> dict[str, str]:
+        """What each alias reaches: connector and hosts, without secrets. A resume must reach the same."""
+        out = {}
+        for alias, entry in self.aliases.items():
+            connector = self[alias]
+            hosts = sorted(connector.hosts(connector.settings))
+            out[alias] = " ".join([self.project.connector_name(self.environment, entry), *hosts])
+        return out
+
+    def close(self) -> None:
+        for connector in self._open.values():
+            connector.ctx.session.close()
+
+    def _connect(self, entry: str) -> Connector:
+        where = f"{self.environment.name}.{entry}"
+        kind = self.project.connector(self.project.connector_name(self.environment, entry))
+        given = self.project.settings(self.environment, entry)
+        declared = fields(kind.Settings)
+        transport = {k: given.pop(k) for k in TRANSPORT_KEYS - declared.keys() if k in given}
+        try:
+            settings = convert(kind.Settings, given, where)
+        except DataError as error:
+            document, path = self.project.document, ("environments", self.environment.name, "connections", entry)
+            place = f"{document.place(path, key=True)}: " if path in document.values else ""
+            raise ConfigError(f"{place}{error.message}", code=error.code, hint=error.hint) from error
+        hosts = kind.hosts(settings) | {h.lower() for h in transport.get("hosts", ())}
+        log = logging.getLogger(f"flowrun.{entry}")
+        session = Session(hosts, self._transport(transport), self.clock, log)
+        tokens = self._tokens.get(entry) or MemoryTokens()
+        return kind(settings, Context(session, self.clock, log, tokens, str(self.project.folder)))
+
+    def _transport(self, given: Mapping[str, JSON]) -> Transport:
+        transport = Transport(
+            route=self.environment.route,
+            proxy=given.get("proxy"),
+            ca=given.get("ca"),
+            private=frozenset(h.lower() for h in given.get("private", ())),
+            timeout=seconds(given["timeout"]) if "timeout" in given else 120.0,
+        )
+        if self.environment.emulate is None:
+            return transport
+        return replace(transport, mounted=self.project.sandbox(self.environment))

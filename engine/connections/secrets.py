@@ -1,0 +1,102 @@
+"""Secret references in configuration, and the mask that keeps their values out of everything people read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+from engine.errors import ConfigError
+from engine.types import JSON
+
+REFERENCE = re.compile(r"\$\{(\w+):([^}]+)\}")
+SHORTEST = 8  # masking shorter values would black out innocent text
+
+
+class Mask:
+    """Replaces known secret values in texts: plain, base64, URL- and JSON-escaped; longest first."""
+
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, secret: str) -> None:
+        """Makes a value known. Values under 8 characters are let be."""
+        if len(secret) >= SHORTEST and secret not in self._forms:
+            self._forms |= {form for form in _forms(secret) if len(form) >= SHORTEST}
+            longest_first = sorted(self._forms, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def __call__(self, text: str) -> str:
+        return self._pattern.sub("***", text) if self._pattern else text
+
+
+def _forms(secret: str) -> Iterable[str]:
+    yield secret
+    yield quote(secret, safe="")
+    yield quote(secret)
+    yield quote_plus(secret)
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    data = secret.encode()
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for lead in range(3):  # inside a longer text its bytes may begin anywhere in a group of three
+            text = encode(b"\0" * lead + data).decode().rstrip("=")
+            whole = (lead + len(data)) * 8 // 6  # characters that depend on no byte after the secret
+            yield text[-(-lead * 8 // 6) : whole]
+
+
+def resolver(environment: Mapping[str, str], folder: Path, mask: Mask) -> Callable[[JSON, str], JSON]:
+    """A function that replaces `${env:NAME}`, `${file:path}` and `${keyring:service/name}` in a JSON value.
+
+    Its second argument names the place for errors. Every value found is made known to the mask.
+    Raises ConfigError for what isn't there.
+    """
+
+    def look_up(scheme: str, name: str, where: str) -> str:
+        match scheme:
+            case "env":
+                if name not in environment:
+                    raise ConfigError(f"{where}: environment variable {name} is not set", code="NoSecret")
+                return environment[name]
+            case "file":
+                try:
+                    return (folder / name).read_text(encoding="utf-8").rstrip("\n")
+                except OSError as error:
+                    raise ConfigError(f"{where}: can't read {name}: {error.strerror}", code="NoSecret") from error
+            case "keyring":
+                return _from_keyring(name, where)
+        raise ConfigError(f"{where}: unknown scheme '{scheme}'", code="NoSecret", hint="known: env, file, keyring")
+
+    def resolve(value: JSON, where: str) -> JSON:
+        if isinstance(value, str):
+
+            def replace(match: re.Match[str]) -> str:
+                found = look_up(match[1], match[2], where)
+                mask.add(found)
+                return found
+
+            return REFERENCE.sub(replace, value)
+        if isinstance(value, dict):
+            return {k: resolve(v, f"{where}.{k}") for k, v in value.items()}
+        if isinstance(value, list):
+            return [resolve(v, where) for v in value]
+        return value
+
+    return resolve
+
+
+def _from_keyring(name: str, where: str) -> str:
+    try:
+        import keyring
+    except ImportError as error:
+        hint = "install the extra: flowrun-engine[keyring]"
+        raise ConfigError(f"{where}: ${{keyring:}} needs the keyring package", code="NoSecret", hint=hint) from error
+    service, _, user = name.rpartition("/")
+    found = keyring.get_password(service or "flowrun", user)
+    if found is None:
+        raise ConfigError(f"{where}: the keyring has no {name}", code="NoSecret")
+    return str(found)

@@ -1,0 +1,491 @@
+"""Expressions: Jinja2 in its sandbox, only `{{ … }}`, over JSON values.
+
+A dot reads a key of an object, never a Python attribute; a missing member is null. A value that is exactly one
+`{{ … }}` keeps its JSON type; in a longer text null prints as nothing, booleans as true/false, objects as JSON.
+Functions are injected, so this module knows none by name but the lazy ones (`if`, `and`, `or`, `coalesce`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property, lru_cache
+from types import GeneratorType
+from typing import Any, TypeAlias
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, nodes
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.filters import FILTERS
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS
+
+from engine.errors import DataError, did_you_mean
+from engine.types import JSON, type_name
+
+MAX_TEXT = 100 * 1024 * 1024  # characters that an expression may produce
+LAZY = frozenset({"if", "and", "or", "coalesce"})
+KEPT_FILTERS = ("default", "map", "selectattr", "rejectattr", "tojson")
+KEPT_TESTS = ("boolean", "defined", "even", "in", "mapping", "none", "number", "odd", "sequence", "string", "undefined")
+
+
+class ExpressionError(DataError):
+    """An expression that can't be parsed or evaluated. `offset` counts characters from the start of the expression."""
+
+    def __init__(self, message: str, *, offset: int = 0, code: str = "Expression", hint: str = "") -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.offset = offset
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the language. `signature` is for people; `impure` functions get an Ambient first."""
+
+    name: str
+    call: Callable[..., JSON]
+    least: int = 0
+    most: int | None = None  # None: any number of arguments
+    impure: bool = False
+    signature: str = ""
+    doc: str = ""
+
+
+@dataclass
+class Ambient:
+    """Where impure functions get time and chance from: handed in, so that a replay sees the same."""
+
+    now: datetime
+    seed: str
+
+    @cached_property
+    def random(self) -> random.Random:
+        return random.Random(self.seed)  # noqa: S311 - reproducible on purpose; ids, not secrets
+
+    def guid(self) -> uuid.UUID:
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)
+
+
+def to_text(value: JSON) -> str:
+    """How a value prints inside a longer text."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case float() if value.is_integer() and abs(value) < 1e15:
+            return str(int(value))
+        case int() | float():
+            return str(value)
+    return json.dumps(_listed(value), ensure_ascii=False)
+
+
+def _listed(value: Any) -> JSON:
+    if isinstance(value, Mapping):
+        return {k: _listed(v) for k, v in value.items()}
+    if isinstance(value, str | int | float) or value is None:
+        return value
+    return [_listed(v) for v in value]
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset({"+", "*", "**"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping):
+            return obj.get(attribute)
+        if obj is None:
+            return None
+        raise TemplateRuntimeError(f"'.{attribute}' needs an object, found {type_name(obj)}")
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if obj is None:
+            return None
+        if isinstance(obj, Mapping):
+            return obj.get(argument)
+        if isinstance(obj, list | str) and isinstance(argument, int | slice) and not isinstance(argument, bool):
+            try:
+                return obj[argument]
+            except IndexError:
+                return None
+        raise TemplateRuntimeError(f"[{argument!r}] does not fit {type_name(obj)}")
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        return isinstance(obj, _Bound)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" and (abs(left) > 1e6 or abs(right) > 100):
+            raise TemplateRuntimeError("the power is too large")
+        if operator == "*" and (isinstance(left, str | list) or isinstance(right, str | list)):
+            raise TemplateRuntimeError("'*' multiplies numbers only")
+        if operator == "+" and isinstance(left, str) != isinstance(right, str):
+            raise TemplateRuntimeError(f"'+' can't join {type_name(left)} and {type_name(right)}: use '~' for text")
+        return super().call_binop(context, operator, left, right)
+
+
+class _Bound:
+    """The only thing that an expression can call."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> JSON:
+        f = self.function
+        if len(args) < f.least or (f.most is not None and len(args) > f.most):
+            raise TemplateRuntimeError(arity_message(f, len(args)))
+        return f.call(*(list(a) if isinstance(a, GeneratorType) else a for a in args))
+
+
+def arity_message(function: Function, given: int) -> str:
+    """The sentence for a call with too few or too many arguments."""
+    least, most = function.least, function.most
+    wanted = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
+    return f"{function.name}() takes {wanted} argument{'s' * (wanted != '1')}, given {given}"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a text: literal, or the source of an expression with its offset in the text."""
+
+    text: str
+    offset: int
+    expression: bool
+
+
+@lru_cache(maxsize=4096)
+def segments(text: str) -> tuple[Segment, ...]:
+    """Splits at `{{ … }}`; quotes inside an expression may hold braces. Raises ExpressionError if one isn't closed."""
+    out, at = [], 0
+    while (start := text.find("{{", at)) >= 0:
+        end = _end_of_expression(text, start + 2)
+        if start > at:
+            out.append(Segment(text[at:start], at, False))
+        out.append(Segment(text[start + 2 : end], start + 2, True))
+        at = end + 2
+    if at < len(text):
+        out.append(Segment(text[at:], at, False))
+    return tuple(out)
+
+
+_BRACES = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\}\}|[{}]""", re.S)
+
+
+def _end_of_expression(text: str, start: int) -> int:
+    depth = 0
+    for match in _BRACES.finditer(text, start):
+        found = match.group()
+        if found == "{":
+            depth += 1
+        elif found == "}":
+            depth -= 1
+        elif found == "}}":
+            if depth <= 0:
+                return match.start()
+            depth -= 2
+            if depth < 0:
+                return match.start() + 1
+    raise ExpressionError(
+        "'{{' without '}}'", offset=start - 2, hint="close it, or write {{ '{{' }} for the characters"
+    )
+
+
+def bare(text: str) -> str:
+    """The expression in a key that always is one: braced or not."""
+    parts = segments(text)
+    return parts[0].text if len(parts) == 1 and parts[0].expression else text
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A dotted reference: root name and members as far as they are constant, with its offset in the expression."""
+
+    root: str
+    members: tuple[str | int, ...]
+    offset: int
+
+
+@dataclass
+class Parsed:
+    """One expression: its syntax tree, what it refers to and which functions it calls (name, arguments, offset)."""
+
+    source: str
+    tree: nodes.Expr
+    chains: list[Chain] = field(default_factory=list)
+    calls: list[tuple[str, int, int]] = field(default_factory=list)
+
+
+Scope: TypeAlias = Mapping[str, Any]
+
+
+class Expressions:
+    """The expressions of one document: parsed and compiled once. `functions` by name; dotted names are connectors'."""
+
+    def __init__(self, functions: Mapping[str, Function]) -> None:
+        self.functions = functions
+        self.environment = _Environment(undefined=StrictUndefined, autoescape=False)
+        self.environment.globals = {}
+        self.environment.filters = {name: FILTERS[name] for name in KEPT_FILTERS}
+        self.environment.tests = {name: TESTS[name] for name in KEPT_TESTS}
+        self._names = {name: f"_f{i}" for i, name in enumerate(functions)}
+        self._pure = {self._names[n]: _Bound(f) for n, f in functions.items() if not f.impure}
+        self.environment.filters |= {n: _Bound(f) for n, f in functions.items() if not f.impure}  # for map('name')
+        self._impure = [f for f in functions.values() if f.impure]
+        self._parsed: dict[str, Parsed] = {}
+        self._compiled: dict[str, Any] = {}
+
+    def parse(self, source: str) -> Parsed:
+        """Raises ExpressionError with the offset of the fault."""
+        found = self._parsed.get(source)
+        if found is None:
+            found = self._parsed[source] = self._parse(source)
+        return found
+
+    def _parse(self, source: str) -> Parsed:
+        try:
+            parser = Parser(self.environment, "{{" + source + "}}")
+            next(parser.stream)
+            tree: nodes.Expr = parser.parse_expression()
+            if parser.stream.current.type != "variable_end":
+                raise ExpressionError(f"unexpected '{parser.stream.current.value}'", offset=self._near(parser, source))
+        except TemplateSyntaxError as error:
+            raise ExpressionError(_jinja_words(error.message or ""), offset=self._fault(source, error)) from error
+        parsed = Parsed(source, tree)
+        finder = _Finder(parsed, source)
+        parsed.tree = finder.rewrite(tree, self._names)
+        return parsed
+
+    @staticmethod
+    def _near(parser: Parser, source: str) -> int:
+        return max(0, source.find(str(parser.stream.current.value)))
+
+    @staticmethod
+    def _fault(source: str, error: TemplateSyntaxError) -> int:
+        quoted = re.search(r"'([^']+)'", error.message or "")
+        return max(0, source.find(quoted.group(1))) if quoted else 0
+
+    def evaluate(self, source: str, scope: Scope, ambient: Ambient) -> JSON:
+        """The value of one expression. Raises ExpressionError, or the DataError of a function."""
+        run = self._compiled.get(source)
+        if run is None:
+            assign = nodes.Assign(nodes.Name("result", "store"), self.parse(source).tree, lineno=1)
+            template = self.environment.from_string(nodes.Template([assign], lineno=1))
+            run = self._compiled[source] = template
+        try:
+            context = run.new_context({**scope, **self._pure, **self._bind(ambient)})
+            for _ in run.root_render_func(context):
+                pass
+            return self._json(context.vars["result"], source)
+        except ExpressionError:
+            raise
+        except UndefinedError as error:
+            raise ExpressionError(f"{source.strip()}: {error.message}", code="Undefined") from error
+        except (TemplateRuntimeError, SecurityError) as error:
+            raise ExpressionError(f"{source.strip()}: {error.message}") from error
+        except DataError as error:
+            raise ExpressionError(f"{source.strip()}: {error.message}", code=error.code, hint=error.hint) from error
+        except (TypeError, ValueError, ArithmeticError, RecursionError, LookupError, AttributeError) as error:
+            raise ExpressionError(f"{source.strip()}: {error}") from error
+
+    def _bind(self, ambient: Ambient) -> dict[str, _Bound]:
+        out = {}
+        for f in self._impure:
+            bound = Function(f.name, lambda *a, _f=f: _f.call(ambient, *a), f.least, f.most)
+            out[self._names[f.name]] = _Bound(bound)
+        return out
+
+    def _json(self, value: Any, source: str) -> JSON:
+        if value is None or isinstance(value, str | bool | int | list | dict):
+            return value
+        if isinstance(value, float):
+            if math.isfinite(value):
+                return value
+            raise ExpressionError(f"{source.strip()}: the result is no finite number")
+        if isinstance(value, StrictUndefined | _Bound):
+            raise ExpressionError(f"{source.strip()}: is no value", code="Undefined")
+        return _listed(value)
+
+    def text(self, text: str, scope: Scope, ambient: Ambient) -> JSON:
+        """Renders a text that may hold expressions; a lone expression keeps its type."""
+        if "{{" not in text:
+            return text
+        parts = segments(text)
+        if len(parts) == 1:
+            return self.evaluate(parts[0].text, scope, ambient)
+        out = "".join(to_text(self.evaluate(p.text, scope, ambient)) if p.expression else p.text for p in parts)
+        if len(out) > MAX_TEXT:
+            raise ExpressionError(f"the text is longer than {MAX_TEXT} characters")
+        return out
+
+    def render(self, value: JSON, scope: Scope, ambient: Ambient) -> JSON:
+        """Renders every text in a JSON value, keys too."""
+        if isinstance(value, str):
+            return self.text(value, scope, ambient)
+        if isinstance(value, dict):
+            return {
+                to_text(self.text(k, scope, ambient)) if "{{" in k else k: self.render(v, scope, ambient)
+                for k, v in value.items()
+            }
+        if isinstance(value, list):
+            return [self.render(v, scope, ambient) for v in value]
+        return value
+
+    def condition(self, source: str | bool | None, scope: Scope, ambient: Ambient) -> bool:
+        """A condition: boolean, or null which counts as false."""
+        if source is None or isinstance(source, bool):
+            return bool(source)
+        value = self.evaluate(bare(source), scope, ambient)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        raise ExpressionError(
+            f"{bare(source).strip()}: a condition has to be true or false, found {type_name(value)}",
+            code="NoCondition",
+            hint="compare it, such as `… != null`, `… > 0` or `not empty(…)`",
+        )
+
+
+class _Finder:
+    """Rewrites a tree for evaluation (lazy functions, text joining, function names) and notes what it refers to."""
+
+    def __init__(self, parsed: Parsed, source: str) -> None:
+        self.parsed = parsed
+        self.source = source
+
+    def rewrite(self, node: Any, names: Mapping[str, str]) -> Any:
+        match node:
+            case nodes.Name(name=name):
+                if name == "null":
+                    return nodes.Const(None)
+                if not name.startswith("_f"):
+                    self._note((name,), node)
+                return node
+            case nodes.Getattr() | nodes.Getitem():
+                return self._reference(node, names)
+            case nodes.Call():
+                return self._call(node, names)
+            case nodes.Filter(name=name) if name in names:
+                arguments = [node.node, *node.args]
+                self._called(name, len(arguments), node)
+                return self._apply(names[name], [self.rewrite(a, names) for a in arguments])
+            case nodes.Filter(name=name) if name not in KEPT_FILTERS:
+                raise ExpressionError(
+                    f"unknown filter '{name}'",
+                    offset=max(0, self.source.find(name)),
+                    code="UnknownFunction",
+                    hint=did_you_mean(name, {*names, *KEPT_FILTERS}),
+                )
+            case nodes.Test(name=name) if name not in KEPT_TESTS:
+                raise ExpressionError(
+                    f"unknown test '{name}'", offset=max(0, self.source.find(name)), code="UnknownTest"
+                )
+            case nodes.Concat(nodes=parts) if "concat" in names:
+                return self._apply(names["concat"], [self.rewrite(p, names) for p in parts])
+        for attribute, child in node.iter_fields():
+            if isinstance(child, nodes.Node):
+                setattr(node, attribute, self.rewrite(child, names))
+            elif isinstance(child, list):
+                setattr(node, attribute, [self.rewrite(c, names) if isinstance(c, nodes.Node) else c for c in child])
+        return node
+
+    def _reference(self, node: Any, names: Mapping[str, str]) -> Any:
+        members: list[str | int] = []
+        inner = node
+        while isinstance(inner, nodes.Getattr | nodes.Getitem):
+            if isinstance(inner, nodes.Getattr):
+                members.append(inner.attr)
+            elif isinstance(inner.arg, nodes.Const) and isinstance(inner.arg.value, str | int):
+                members.append(inner.arg.value)
+            else:
+                members.clear()
+                inner.arg = self.rewrite(inner.arg, names)
+            inner = inner.node
+        if isinstance(inner, nodes.Name):
+            self._note((inner.name, *reversed(members)), inner)
+        else:
+            last = node
+            while isinstance(last.node, nodes.Getattr | nodes.Getitem):
+                last = last.node
+            last.node = self.rewrite(inner, names)
+        return node
+
+    def _call(self, node: nodes.Call, names: Mapping[str, str]) -> Any:
+        dotted = _dotted(node.node)
+        if dotted is None:
+            raise ExpressionError("only functions can be called")
+        if node.kwargs or node.dyn_args or node.dyn_kwargs:
+            raise ExpressionError(f"{dotted}() takes its arguments by position")
+        self._called(dotted, len(node.args), node)
+        arguments = [self.rewrite(a, names) for a in node.args]
+        match dotted:
+            case "if" if len(arguments) == 3:
+                return nodes.CondExpr(*arguments)
+            case "and" | "or" if len(arguments) >= 2:
+                kind = nodes.And if dotted == "and" else nodes.Or
+                out = arguments[0]
+                for argument in arguments[1:]:
+                    out = kind(out, argument)
+                return out
+            case "coalesce" if arguments:
+                out = arguments[-1]
+                for argument in reversed(arguments[:-1]):
+                    out = nodes.CondExpr(nodes.Test(argument, "none", [], [], None, None), out, argument)
+                return out
+        if dotted not in names:
+            raise ExpressionError(
+                f"unknown function '{dotted}'",
+                offset=max(0, self.source.find(dotted.split(".")[0])),
+                code="UnknownFunction",
+                hint=did_you_mean(dotted, {*names, *LAZY}),
+            )
+        return self._apply(names[dotted], arguments)
+
+    @staticmethod
+    def _apply(name: str, arguments: list[Any]) -> nodes.Call:
+        return nodes.Call(nodes.Name(name, "load"), arguments, [], None, None, lineno=1)
+
+    def _note(self, chain: tuple[Any, ...], node: Any) -> None:
+        root, *members = chain
+        pattern = rf"(?<![\w.]){re.escape(root)}(?!\w)"
+        if members and isinstance(members[0], str):
+            pattern += rf"(?=\s*[.\[]\s*['\"]?{re.escape(members[0])})"
+        found = re.search(pattern, self.source) or re.search(re.escape(root), self.source)
+        self.parsed.chains.append(Chain(root, tuple(members), found.start() if found else 0))
+
+    def _called(self, name: str, given: int, node: Any) -> None:
+        found = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", self.source)
+        self.parsed.calls.append((name, given, found.start() if found else 0))
+
+
+def _dotted(node: Any) -> str | None:
+    match node:
+        case nodes.Name(name=name):
+            return str(name)
+        case nodes.Getattr(node=nodes.Name(name=name), attr=attr):
+            return f"{name}.{attr}"
+    return None
+
+
+def _jinja_words(message: str) -> str:
+    return message.replace("end of print statement", "end of the expression").removesuffix(".")
+
+
+def texts(value: JSON, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every text in a JSON value with its path; keys come with the path of their value."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            if "{{" in key:
+                yield (*path, key), key
+            yield from texts(child, (*path, key))
+    elif isinstance(value, list):
+        for i, child in enumerate(value):
+            yield from texts(child, (*path, i))

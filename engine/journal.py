@@ -1,0 +1,325 @@
+"""The journal: what every run did, in SQLite. Page, resume and `why` read nothing else.
+
+Durable when a call returns (WAL, synchronous=FULL). Secure parts are replaced by a marker, or encrypted where a key is
+set; error texts are masked. A run is alive exactly as long as its process holds its lock: no lease, no clock, no guess.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from engine.decider import SECURED, Record
+from engine.errors import ConfigError
+from engine.types import JSON
+
+MIGRATIONS = (
+    """
+    CREATE TABLE documents (digest TEXT PRIMARY KEY, file TEXT NOT NULL, text TEXT NOT NULL);
+    CREATE TABLE runs (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, flow TEXT NOT NULL, digest TEXT NOT NULL,
+        environment TEXT NOT NULL, connect TEXT NOT NULL, targets TEXT NOT NULL, trigger TEXT NOT NULL,
+        parameters TEXT NOT NULL,
+        key TEXT, lane TEXT, business_key TEXT, forked_from TEXT, status TEXT NOT NULL, process TEXT NOT NULL,
+        started TEXT NOT NULL, ended TEXT, error TEXT, outputs TEXT);
+    CREATE INDEX runs_by_status ON runs (status, number);
+    CREATE INDEX runs_by_key ON runs (flow, environment, key);
+    CREATE INDEX runs_by_lane ON runs (lane, number);
+    CREATE INDEX runs_by_business_key ON runs (business_key, number);
+    CREATE TABLE records (
+        run TEXT NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, attempt INTEGER NOT NULL, status TEXT NOT NULL,
+        kind TEXT NOT NULL, inputs TEXT, output TEXT, outputs TEXT, error TEXT, effect TEXT NOT NULL,
+        changed INTEGER NOT NULL, summary TEXT NOT NULL, started TEXT, ended TEXT,
+        PRIMARY KEY (run, number)) WITHOUT ROWID;
+    CREATE TABLE tokens (connection TEXT PRIMARY KEY, data BLOB NOT NULL);
+    """,
+)
+ENCRYPTED = "(encrypted)"
+# What is known of a run when it begins.
+COLUMNS = ("id", "flow", "digest", "environment", "connect", "targets", "trigger", "parameters", "key", "lane",
+           "forked_from", "status", "process", "started")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run's row.
+
+    `connect` holds the swapped connections, `targets` says by alias what each one reached; `number` orders runs by
+    their start.
+    """
+
+    id: str
+    flow: str
+    digest: str
+    environment: str
+    status: str = "running"
+    connect: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
+    trigger: Mapping[str, JSON] = field(default_factory=dict)
+    parameters: Mapping[str, JSON] = field(default_factory=dict)
+    key: str | None = None
+    lane: str | None = None
+    business_key: str | None = None
+    forked_from: str | None = None
+    process: str = ""
+    started: datetime
+    ended: datetime | None = None
+    error: Mapping[str, JSON] | None = None
+    outputs: JSON = None
+    number: int = 0
+
+
+class Journal:
+    """A journal in a folder (`.flowrun/`), or in memory without one. Safe for several threads."""
+
+    def __init__(
+        self, folder: Path | None = None, *, cipher: Any = None, mask: Callable[[str], str] = lambda text: text
+    ) -> None:
+        self.folder = folder
+        self.cipher = cipher
+        self.mask = mask
+        self._lock = threading.RLock()
+        self._claim: IO[str] | None = None
+        self.process = uuid.uuid4().hex
+        if folder is not None:
+            prepare(folder)
+        path = str(folder / "journal.db") if folder else ":memory:"
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._migrate()
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise ConfigError(f"the journal in {self.folder} was written by a newer flowrun", code="JournalVersion",
+                              hint="update flowrun")  # fmt: skip
+        for number in range(version, len(MIGRATIONS)):
+            script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version={number + 1}; COMMIT;"
+            try:
+                self._db.executescript(script)
+            except sqlite3.OperationalError:
+                self._db.execute("ROLLBACK")
+                if self._db.execute("PRAGMA user_version").fetchone()[0] <= number:  # else another process did it
+                    raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Gives up its runs' lock and closes the database."""
+        self._db.close()
+        if self._claim is not None:
+            name = self._claim.name
+            self._claim.close()
+            Path(name).unlink(missing_ok=True)
+
+    # Runs
+
+    def create(self, run: Run, file: str, text: str) -> None:
+        """Records a run and its document."""
+        self._hold()
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO documents VALUES (?,?,?)", (run.digest, file, text))
+            row: dict[str, Any] = {name: getattr(run, name) for name in COLUMNS}
+            row |= {name: _dump(row[name]) for name in ("connect", "targets", "trigger", "parameters")}
+            row |= {"process": self.process, "started": run.started.isoformat()}
+            marks = ",".join("?" * len(row))
+            db.execute(f"INSERT INTO runs ({','.join(row)}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
+
+    def take_over(self, id: str) -> None:
+        """Makes a run that ended or died this process's. Raises ConfigError if another process has it."""
+        self._hold()
+        with self._transaction() as db:
+            row = db.execute("SELECT status, process FROM runs WHERE id=?", (id,)).fetchone()
+            if row["status"] == "running" and row["process"] != self.process and self._alive(row["process"]):
+                raise ConfigError(f"run {id} is running in another process", code="Running")
+            db.execute(
+                "UPDATE runs SET status='running', process=?, ended=NULL, error=NULL WHERE id=?", (self.process, id)
+            )
+
+    def write(self, id: str, records: Iterable[Record], run: Mapping[str, JSON] | None = None) -> None:
+        """Appends records and sets columns of the run (status, ended, error, outputs, business_key), in one commit."""
+        with self._transaction() as db:
+            last = db.execute("SELECT max(number) FROM records WHERE run=?", (id,)).fetchone()[0] or 0
+            rows = [self._row(id, last + i, record) for i, record in enumerate(records, 1)]
+            db.executemany(f"INSERT INTO records VALUES ({','.join('?' * 15)})", rows)  # noqa: S608
+            if run:
+                values = {k: v if isinstance(v, str) or v is None else _dump(v) for k, v in run.items()}
+                if isinstance(error := run.get("error"), Mapping):
+                    values["error"] = self._error(error)
+                columns = ", ".join(f"{name}=?" for name in values)
+                db.execute(f"UPDATE runs SET {columns} WHERE id=?", (*values.values(), id))  # noqa: S608
+
+    def _row(self, id: str, number: int, record: Record) -> tuple[Any, ...]:
+        return (
+            id, number, record.path, record.attempt, record.status, record.kind,
+            self._secure(record.inputs, "inputs" in record.secure),
+            self._secure(record.output, "outputs" in record.secure and record.status != "decided"),
+            self._secure(record.outputs, "outputs" in record.secure),
+            self._error(record.error), record.effect, record.changed, record.summary,
+            record.started.isoformat() if record.started else None, record.ended.isoformat() if record.ended else None,
+        )  # fmt: skip
+
+    def _secure(self, value: JSON, secure: bool) -> str | None:
+        if value is None or not secure:
+            return None if value is None else _dump(value)
+        if self.cipher is None:
+            return _dump(SECURED)
+        return _dump({ENCRYPTED: self.cipher.encrypt(_dump(value).encode()).decode()})
+
+    def _read(self, text: str | None) -> JSON:
+        value = None if text is None else json.loads(text)
+        if isinstance(value, dict) and value.keys() == {ENCRYPTED}:
+            if self.cipher is None:
+                return SECURED
+            return json.loads(self.cipher.decrypt(value[ENCRYPTED].encode()))
+        return value
+
+    def _error(self, error: Mapping[str, JSON] | None) -> str | None:
+        return None if error is None else self.mask(_dump(error))
+
+    def run(self, id: str) -> Run:
+        """The run with this id or unique beginning of one (`last` = the newest). Raises ConfigError."""
+        if id == "last":
+            rows = self._db.execute("SELECT * FROM runs ORDER BY number DESC LIMIT 1").fetchall()
+        else:
+            rows = self._db.execute(
+                "SELECT * FROM runs WHERE id LIKE ? || '%' LIMIT 2", (id.replace("%", ""),)
+            ).fetchall()
+        if len(rows) != 1:
+            what = "no run" if not rows else "several runs"
+            raise ConfigError(f"{what} '{id}'", code="NoRun", hint="flowrun runs list")
+        return self._run(rows[0])
+
+    def with_key(self, flow: str, environment: str, key: str) -> Run | None:
+        """The first run with this key."""
+        sql = "SELECT * FROM runs WHERE flow=? AND environment=? AND key=? ORDER BY number LIMIT 1"
+        row = self._db.execute(sql, (flow, environment, key)).fetchone()
+        return self._run(row) if row else None
+
+    def runs(
+        self, *, status: str | None = None, flow: str | None = None, before: int | None = None, limit: int = 50
+    ) -> list[Run]:
+        """Runs, newest first; `before` is the number of the last one seen (keyset paging)."""
+        where = [("number < ?", before), ("flow = ?", flow)]
+        if status == "interrupted":
+            where.append(("status = ?", "running"))
+        else:
+            where.append(("status = ?", status))
+        given = [(sql, value) for sql, value in where if value is not None]
+        clause = " AND ".join(sql for sql, _ in given) or "1"
+        sql = f"SELECT * FROM runs WHERE {clause} ORDER BY number DESC LIMIT ?"  # noqa: S608
+        found = [self._run(row) for row in self._db.execute(sql, (*(v for _, v in given), limit)).fetchall()]
+        return [run for run in found if status is None or run.status == status]
+
+    def _run(self, row: sqlite3.Row) -> Run:
+        values: dict[str, Any] = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates its values
+        for name in ("connect", "targets", "trigger", "parameters", "error", "outputs"):
+            values[name] = json.loads(values[name]) if values[name] else None
+        for name in ("started", "ended"):
+            values[name] = datetime.fromisoformat(values[name]) if values[name] else None
+        if values["status"] == "running" and row["process"] != self.process and not self._alive(row["process"]):
+            values["status"] = "interrupted"
+        return Run(**values)
+
+    def document(self, digest: str) -> tuple[str, str]:
+        """File name and text of a document."""
+        row = self._db.execute("SELECT file, text FROM documents WHERE digest=?", (digest,)).fetchone()
+        return row["file"], row["text"]
+
+    def records(self, id: str) -> list[Record]:
+        """The records of a run in the order they were written."""
+        rows = self._db.execute("SELECT * FROM records WHERE run=? ORDER BY number", (id,)).fetchall()
+        return [
+            Record(
+                **{name: row[name] for name in ("path", "attempt", "status", "kind", "effect", "summary")},
+                **{name: self._read(row[name]) for name in ("inputs", "output", "outputs", "error")},
+                changed=bool(row["changed"]),
+                started=datetime.fromisoformat(row["started"]) if row["started"] else None,
+                ended=datetime.fromisoformat(row["ended"]) if row["ended"] else None,
+            )
+            for row in rows
+        ]
+
+    # Tokens
+
+    def load_token(self, connection: str) -> bytes | None:
+        row = self._db.execute("SELECT data FROM tokens WHERE connection=?", (connection,)).fetchone()
+        return row["data"] if row else None
+
+    def save_token(self, connection: str, data: bytes) -> None:
+        with self._transaction() as db:
+            db.execute("REPLACE INTO tokens VALUES (?,?)", (connection, data))
+
+    # Life and death of processes
+
+    def _hold(self) -> None:
+        """Takes this process's lock, once."""
+        with self._lock:
+            if self.folder is not None and self._claim is None:
+                file = (self.folder / "locks" / self.process).open("w", encoding="utf-8")
+                lock(file)
+                self._claim = file
+
+    def _alive(self, process: str) -> bool:
+        if self.folder is None:
+            return False
+        try:
+            with (self.folder / "locks" / process).open("r+", encoding="utf-8") as file:
+                lock(file)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        (self.folder / "locks" / process).unlink(missing_ok=True)
+        return False
+
+
+def lock(file: IO[Any], *, wait: bool = False) -> None:
+    """Takes the operating system's exclusive lock on an open file, held until it is closed or the process ends.
+
+    Raises OSError when another process holds it, unless `wait`.
+    """
+    if os.name == "nt":  # pragma: no cover - the same promise on Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder for state: readable by its owner only, and ignored by git."""
+    if not (folder / "locks").is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "locks").mkdir(mode=0o700, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+
+
+def _dump(value: JSON) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> JSON:
+    return dict(value) if isinstance(value, Mapping) else list(value)

@@ -1,0 +1,548 @@
+"""Checks a whole document before anything runs: every finding at once, each with its place, pure.
+
+The schema finds what a part may hold; then names, order, connections, expressions and their members are looked at.
+Parts that do not fit the schema are set aside, so that the rest is still checked.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import model
+from engine.contract import Connector, Event, Operation
+from engine.decider import Program
+from engine.errors import ConfigError, DataError, DocumentError, Finding, did_you_mean
+from engine.expressions import Chain, ExpressionError, Expressions, Function, arity_message, bare, segments, texts
+from engine.loader.document import Document, Path, load
+from engine.loader.schema import flow_schema
+from engine.types import JSON, convert, fields, type_name
+
+ROOTS = frozenset({"trigger", "parameters", "variables", "steps", "run"})
+RECORD = frozenset({"status", "body", "error", "outputs"})
+NAME_WORDS = "a-z, 0-9 and _, beginning with a letter"
+RUN = frozenset({"id", "flow", "environment"})
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What a document may use: functions, and connectors by the connection entries of the environment.
+
+    Looking a connector up may raise ConfigError (a broken plugin).
+    """
+
+    functions: Mapping[str, Function] = field(default_factory=dict)
+    connections: Mapping[str, type[Connector]] = field(default_factory=dict)
+
+
+def load_flow(text: str, file: str, catalog: Catalog, connect: Mapping[str, str] | None = None) -> Program:
+    """A flow ready to run. Raises DocumentError with every finding; warnings alone don't raise."""
+    program, findings = check(load(text, file), catalog, connect)
+    if program is None:
+        raise DocumentError(findings)
+    return program
+
+
+def check(
+    document: Document, catalog: Catalog, connect: Mapping[str, str] | None = None
+) -> tuple[Program | None, list[Finding]]:
+    """The program, unless there are errors, and all findings in the order of the text.
+
+    `connect` swaps connections: alias → entry.
+    """
+    if isinstance(document.data, dict):
+        program = _Checker(document, catalog, connect or {}).check()
+    else:
+        program = None
+        if not document.findings:
+            document.report(document.place(()), "WrongType", "a flow is an object", found=type_name(document.data))
+    unique = {(f.place, f.code, f.message): f for f in document.findings}
+    findings = sorted(unique.values(), key=lambda f: f.place)
+    return (None if any(f.severity == "error" for f in findings) else program), findings
+
+
+class _Checker:
+    def __init__(self, document: Document, catalog: Catalog, connect: Mapping[str, str]) -> None:
+        self.document = document
+        self.catalog = catalog
+        self.connect = connect
+        self.operations: dict[str, Operation] = {}
+        self.aliases: dict[str, type[Connector]] = {}
+        self.paths: dict[str, Path] = {}  # step → its path in the document
+        self.homes: dict[str, Path] = {}  # step → path of the list it stands in
+        self.before: dict[str, frozenset[str]] = {}  # step → steps that have ended when it begins
+        self.reads: dict[str, set[str]] = {}
+        self.tainted: dict[str, set[str]] = {}  # step → of inputs, outputs
+        self.secret_variables: set[str] = set()
+
+    def report(self, path: Path, code: str, message: str, *, key: bool = False, inside: str = "", **more: Any) -> None:
+        step = next((str(p) for p in reversed(path) if p in self.paths), "")
+        self.document.report(self.document.place(path, key=key, inside=inside), code, message, step=step, **more)
+
+    def check(self) -> Program | None:
+        self._connections()
+        schema = flow_schema({name: op.input_schema() for name, op in self.operations.items()})
+        data = copy.deepcopy(self.document.data)
+        self._against(schema, data)
+        flow = model.build(data)
+        functions = dict(self.catalog.functions)
+        for alias, connector in self.aliases.items():
+            functions |= {f"{alias}.{n}": Function(f"{alias}.{n}", f) for n, f in connector.functions.items()}
+        self.expressions = Expressions(functions)
+        self.flow = flow
+        self._names()
+        self._order(("steps",), flow.steps, frozenset())
+        for name, step in flow.all_steps.items():
+            self._step(name, step)
+        for name, trigger in flow.triggers.items():
+            self._expressions(trigger, ("triggers", name), None)
+            hook: str | None = getattr(trigger, "webhook", None)
+            if hook is not None and hook not in flow.connections:
+                self._unknown(("triggers", name, "webhook"), "connection", hook, set(flow.connections))
+        self._expressions(flow, (), None)
+        self._taint()
+        secure = {name: frozenset(parts) for name, parts in self.tainted.items() if parts}
+        reads = {name: frozenset(steps) for name, steps in self.reads.items()}
+        return Program(flow, self.expressions, self.operations, secure, reads)
+
+    # Connections and schema
+
+    def _connections(self) -> None:
+        given = self.document.data.get("connections")
+        given = given if isinstance(given, dict) else {}
+        for alias in self.connect.keys() - given.keys():
+            hint = did_you_mean(alias, set(given))
+            self.report(
+                ("connections",), "UnknownConnection", f"--connect names no alias '{alias}'", key=True, hint=hint
+            )
+        for alias, named in given.items():
+            entry = self.connect.get(alias) or str(named)
+            try:
+                connector = self.catalog.connections.get(entry)
+            except ConfigError as error:
+                self.report(("connections", alias), error.code, error.message, hint=error.hint)
+                continue
+            if connector is None:
+                self._unknown(("connections", alias), "connection", entry, set(self.catalog.connections))
+                continue
+            self.aliases[alias] = connector
+            self.operations |= {f"{alias}.{name}": op for name, op in connector.operations().items()}
+
+    def _unknown(self, path: Path, what: str, name: str, known: set[str], **more: Any) -> None:
+        hint = did_you_mean(name, known)
+        self.report(path, f"Unknown{what.title()}", f"unknown {what} '{name}'", found=f"'{name}'", hint=hint, **more)
+
+    def _against(self, schema: dict[str, Any], data: JSON) -> None:
+        """Reports what doesn't fit the schema and takes it out of `data`."""
+        from jsonschema import Draft202012Validator
+
+        errors = [e for top in Draft202012Validator(schema).iter_errors(data) for e in _leaves(top)]
+        for error in errors:
+            self._schema_finding(error)
+        if errors:
+            _set_aside(data, errors)
+
+    def _schema_finding(self, error: Any) -> None:
+        path: Path = tuple(error.absolute_path)
+        found = type_name(error.instance)
+        match error.validator:
+            case "additionalProperties" | "unevaluatedProperties":
+                known = set(error.schema.get("properties", {}))
+                for key in error.instance.keys() - known:
+                    self._unknown((*path, key), "key", key, known, key=True)
+            case "required":
+                missing = [k for k in error.validator_value if k not in error.instance]
+                self.report(path, "MissingKey", f"{_where(path)} needs {', '.join(missing)}", key=True)
+            case "anyOf" if error.schema.get("$comment"):
+                kinds = {k for option in error.validator_value for k in option["required"]}
+                hint = next((h for k in error.instance if (h := did_you_mean(k, kinds)).startswith("did")), "")
+                self.report(path, "NoKind", f"{_where(path)}: no key says what it does", key=True,
+                            expected="one of " + ", ".join(sorted(kinds)), hint=hint)  # fmt: skip
+            case "type" | "anyOf":
+                wanted = (
+                    error.validator_value if error.validator == "type" else [_shape(o) for o in error.validator_value]
+                )
+                words = " or ".join([wanted] if isinstance(wanted, str) else dict.fromkeys(map(str, wanted)))
+                self.report(path, "WrongType", f"{_where(path)}: wrong type", expected=words, found=found)
+            case "enum":
+                allowed = [str(v) for v in error.validator_value]
+                self.report(path, "NotAllowed", f"{_where(path)}: '{error.instance}' is not allowed",
+                            expected="one of " + ", ".join(allowed), found=f"'{error.instance}'",
+                            hint=did_you_mean(str(error.instance), set(allowed)))  # fmt: skip
+            case "pattern" if tuple(error.absolute_schema_path) == ("properties", "flow", "pattern"):
+                self.report(
+                    path, "Name", f"'{error.instance}' is no name", expected="a-z, 0-9 and _, beginning with a letter"
+                )
+            case "pattern" if "propertyNames" in error.absolute_schema_path:
+                self.report((*path, error.instance), "Name", f"'{error.instance}' is no name", key=True,
+                            expected=NAME_WORDS)  # fmt: skip
+            case "const":
+                pass
+            case _:
+                self.report(path, "WrongValue", f"{_where(path)}: {error.message[:200]}", found=found)
+
+    # Names and order
+
+    def _names(self) -> None:
+        for path, block in model.walk(self.flow):
+            for name in block:
+                if name in self.paths:
+                    first = self.document.place(self.paths[name], key=True)
+                    self.report((*path, name), "DuplicateStep", f"step '{name}' stands in line {first.line} already",
+                                key=True, hint="step names are unique in the whole document")  # fmt: skip
+                else:
+                    self.paths[name], self.homes[name] = (*path, name), path
+
+    def _order(self, path: Path, block: Mapping[str, model.Step], outer: frozenset[str]) -> None:
+        """Which steps have ended before each one begins; reports strangers and cycles in run_after."""
+        after = model.predecessors(block)
+        for name, preds in after.items():
+            for pred in [p for p in preds if p not in block or p == name]:
+                where = (*path, name, "run_after")
+                message = "a step can't run after itself" if pred == name else f"'{pred}' is no step beside '{name}'"
+                self.report(where, "RunAfter", message, inside=pred, hint=did_you_mean(pred, set(block) - {name}))
+                del preds[pred]
+        ended: dict[str, frozenset[str]] = {}
+        waiting = dict(after)
+        while ready := [name for name, preds in waiting.items() if preds.keys() <= ended.keys()]:
+            for name in ready:
+                done = outer.union(*(ended[p] | {p} | self._inside(block[p]) for p in waiting.pop(name)))
+                ended[name] = self.before[name] = done
+        for name in waiting:
+            others = " → ".join(waiting)
+            self.report((*path, name, "run_after"), "Cycle", f"'{name}' waits for itself: {others}")
+            self.before[name] = outer
+        for name, step in block.items():
+            for keys, inner in step.blocks():
+                self._order((*path, name, *keys), inner, self.before[name])
+
+    def _inside(self, step: model.Step) -> frozenset[str]:
+        if isinstance(step, model.LOOPS):
+            return frozenset()
+        inner = [(name, s) for _, block in step.blocks() for name, s in block.items()]
+        return frozenset(name for name, _ in inner).union(*(self._inside(s) for _, s in inner))
+
+    # Steps and expressions
+
+    def _step(self, name: str, step: model.Step) -> None:
+        path = self.paths[name]
+        if isinstance(step, model.Call):
+            if step.alias not in self.flow.connections:
+                self._unknown((*path, "call"), "connection", step.alias, set(self.flow.connections))
+            elif step.alias in self.aliases and step.call not in self.operations:
+                known = {o.partition(".")[2] for o in self.operations if o.startswith(f"{step.alias}.")}
+                self._unknown((*path, "call"), "operation", step.operation, known, inside=step.operation)
+            op = self.operations.get(step.call)
+            if step.secure and op is not None and op.effect == "write":
+                self.report((*path, "secure"), "SecureWrite", "a write can't be secure", key=True,
+                            hint="its record is what keeps it from being done twice")  # fmt: skip
+        if isinstance(step, model.Set | model.Append | model.Increment):
+            for variable in getattr(step, step.kind):
+                if variable not in self.flow.variables:
+                    where = (*path, step.kind, variable)
+                    self._unknown(where, "variable", variable, set(self.flow.variables), key=True)
+        self._expressions(step, path, name)
+
+    def _expressions(self, holder: Any, path: Path, step: str | None) -> None:
+        data = self._raw(path)
+        kind: Any = type(holder)
+        for key, what in model.holding(kind).items():
+            value = data.get(key) if isinstance(data, dict) else None
+            for inner, text in texts(value, (*path, key)):
+                if what == "expression" and not isinstance(value, list):
+                    self._expression(inner, bare(text), step, key)
+                elif "{{" in text:
+                    self._template(inner, text, step, key)
+
+    def _raw(self, path: Path) -> JSON:
+        return _at(self.document.data, list(path))
+
+    def _template(self, path: Path, text: str, step: str | None, key: str) -> None:
+        try:
+            parts = segments(text)
+        except ExpressionError as error:
+            self.report(path, error.code, error.message, inside="{{", hint=error.hint)
+            return
+        for part in parts:
+            if part.expression:
+                self._expression(path, part.text, step, key)
+
+    def _expression(self, path: Path, source: str, step: str | None, key: str) -> None:
+        def report(code: str, message: str, offset: int, **more: Any) -> None:
+            start = self.document.place(path, inside=source.strip())
+            lead = len(source) - len(source.lstrip())
+            place = type(start)(start.file, start.line, start.column + max(0, offset - lead))
+            if "\n" in source:
+                place = start
+            self.document.report(place, code, message, step=step or "", **more)
+
+        try:
+            parsed = self.expressions.parse(source)
+        except ExpressionError as error:
+            report(error.code, f"{source.strip()}: {error.message}", error.offset, hint=error.hint)
+            return
+        for name, given, offset in parsed.calls:
+            f = self.expressions.functions.get(name)
+            if f is not None and (given < f.least or (f.most is not None and given > f.most)):
+                report("Arguments", arity_message(f, given), offset, expected=f.signature)
+        local = self._locals(step, key)
+        for chain in parsed.chains:
+            for code, message, more in self._chain(chain, step, key, local):
+                report(code, message, chain.offset, **more)
+
+    def _locals(self, step: str | None, key: str) -> set[str]:
+        """The loop names that hold where an expression of this step stands."""
+        names: set[str] = set()
+        for name, path in self.paths.items():
+            inside = step is not None and self.homes[step][: len(path)] == path
+            owner = self.flow.all_steps[name]
+            if isinstance(owner, model.Foreach) and (inside or (name == step and key == "result")):
+                names |= {owner.as_, "index"}
+            if isinstance(owner, model.Until) and (inside or (name == step and key in ("until", "result"))):
+                names.add("index")
+        if step is not None and isinstance(self.flow.all_steps[step], model.Select) and key in ("where", "map"):
+            names |= {"item", "index"}
+        return names
+
+    def _chain(
+        self, chain: Chain, step: str | None, key: str, local: set[str]
+    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        root, members = chain.root, chain.members
+        first = members[0] if members else None
+        if root in local:
+            return
+        if root not in ROOTS:
+            yield _no_such("name", root, ROOTS | local | self.expressions.functions.keys())
+        elif root == "parameters" and first is not None and first not in self.flow.parameters:
+            yield _no_such("parameter", str(first), set(self.flow.parameters))
+        elif root == "variables" and first is not None and first not in self.flow.variables:
+            yield _no_such("variable", str(first), set(self.flow.variables))
+        elif root == "run" and first is not None and first not in RUN:
+            yield _no_such("member", str(first), RUN)
+        elif root == "trigger":
+            yield from self._trigger(members)
+        elif root == "steps" and isinstance(first, str):
+            if first not in self.paths:
+                yield _no_such("step", first, set(self.paths))
+                return
+            if step is not None:
+                self.reads.setdefault(step, set()).add(first)
+            yield from self._order_of(first, step, key)
+            yield from self._members(first, members[1:])
+
+    def _trigger(self, members: tuple[str | int, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        kinds = {type(t) for t in self.flow.triggers.values()}
+        shape: dict[str, set[str]] = {"name": set()}
+        if kinds & {model.Webhook, model.Poll} or not kinds:
+            shape["event"] = set(fields(Event))
+        if kinds & {model.Manual, model.Schedule} or not kinds:
+            shape |= {"inputs": set(), "time": set()}
+        if members and members[0] not in shape:
+            yield _no_such("member", str(members[0]), set(shape))
+        elif (
+            len(members) > 1
+            and (known := shape[str(members[0])])
+            and members[1] not in known
+            and kinds == {model.Webhook}
+        ):
+            yield _no_such("member", str(members[1]), known)
+
+    def _order_of(self, named: str, step: str | None, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        home = self.homes[named]
+        here = self.homes[step] if step is not None else ("steps",)
+        inside = (*self.paths[step],) if step is not None and key in ("result", "until") else ()
+        loop = next((n for n in reversed(home) if isinstance(self.flow.all_steps.get(str(n)), model.LOOPS)), None)
+        if loop is not None and self.paths[str(loop)] not in (here[: len(self.paths[str(loop)])], inside):
+            hint = f"give the loop a `result:` and use steps.{loop}.body"
+            yield "IntoLoop", f"'{named}' is inside the loop '{loop}': it has no single result outside", {"hint": hint}
+        elif step is not None and named not in self.before[step] and self.paths[step] != home[: len(self.paths[step])]:
+            if named == step:
+                yield "NotBefore", f"'{named}' refers to itself", {}
+            elif step in self.before[named]:
+                yield "NotBefore", f"'{named}' runs after '{step}'", {"hint": "move the step, or use run_after"}
+            else:
+                hint = f"add run_after: {named}" if home == here else ""
+                yield "NotBefore", f"'{named}' hasn't run when '{step}' begins", {"hint": hint}
+
+    def _members(self, named: str, members: tuple[str | int, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        if not members:
+            return
+        if members[0] not in RECORD:
+            hint = f"did you mean steps.{named}.body.{members[0]}?"
+            yield (
+                "UnknownMember",
+                f"a step has no '{members[0]}'",
+                {"expected": ", ".join(sorted(RECORD)), "hint": hint},
+            )
+            return
+        step = self.flow.all_steps[named]
+        op = self.operations.get(step.call) if isinstance(step, model.Call) else None
+        if members[0] != "body" or op is None:
+            return
+        shape: dict[str, Any] = op.output_schema()
+        for member in members[1:]:
+            options = [o for o in shape.get("anyOf", [shape]) if o.get("type") != "null"]
+            shape = options[0] if len(options) == 1 else {}
+            if isinstance(member, int):
+                shape = shape.get("items", {})
+            elif member in (known := shape.get("properties", {})):
+                shape = known[member]
+            elif known:
+                closed = shape.get("additionalProperties") is False
+                hint = did_you_mean(member, set(known))
+                if closed or hint.startswith("did you"):
+                    more = {"hint": hint, "severity": "error" if closed else "warning"}
+                    yield "UnknownMember", f"the result of {op.name} has no '{member}'", more
+                return
+            else:
+                more_keys = shape.get("additionalProperties")
+                shape = more_keys if isinstance(more_keys, dict) else {}
+
+    # Secrets
+
+    def _taint(self) -> None:
+        """What reads a secure output or a secret parameter is secure itself; repeated until nothing is added."""
+        secret = {name for name, p in self.flow.parameters.items() if p.secret}
+        steps = self.flow.all_steps
+        for name, step in steps.items():
+            self.tainted[name] = set(step.secure or ())
+        while True:
+            before = (sum(map(len, self.tainted.values())), len(self.secret_variables))
+            for name, step in steps.items():
+                if self._reads_secret(name, step, secret):
+                    self.tainted[name] |= {"inputs"} if isinstance(step, model.Call) else {"inputs", "outputs"}
+                    if isinstance(step, model.Set | model.Append | model.Increment):
+                        self.secret_variables |= set(getattr(step, step.kind))
+            if before == (sum(map(len, self.tainted.values())), len(self.secret_variables)):
+                return
+
+    def _reads_secret(self, name: str, step: model.Step, secret: set[str]) -> bool:
+        data = self._raw(self.paths[name])
+        kind: Any = type(step)
+        for key, what in model.holding(kind).items():
+            for _, text in texts(data.get(key) if isinstance(data, dict) else None):
+                parts = [bare(text)] if what == "expression" else [s.text for s in _safe_segments(text)]
+                for chain in (c for part in parts for c in _safe_chains(self.expressions, part)):
+                    first = chain.members[0] if chain.members else None
+                    whole = first is None
+                    if (
+                        (chain.root == "parameters" and (first in secret or (whole and secret)))
+                        or (
+                            chain.root == "variables"
+                            and (first in self.secret_variables or (whole and self.secret_variables))
+                        )
+                        or (chain.root == "steps" and "outputs" in self.tainted.get(str(first), ()))
+                    ):
+                        return True
+        return False
+
+
+def _safe_segments(text: str) -> list[Any]:
+    try:
+        return [s for s in segments(text) if s.expression]
+    except ExpressionError:
+        return []
+
+
+def _safe_chains(expressions: Expressions, source: str) -> list[Chain]:
+    try:
+        return expressions.parse(source).chains
+    except ExpressionError:
+        return []
+
+
+def _no_such(what: str, name: str, known: Any) -> tuple[str, str, dict[str, Any]]:
+    return f"Unknown{what.title()}", f"unknown {what} '{name}'", {"hint": did_you_mean(name, set(known))}
+
+
+def _where(path: Path) -> str:
+    return ".".join(str(p) for p in path[-3:]) or "the flow"
+
+
+def _shape(option: Mapping[str, Any]) -> str:
+    return str(
+        option.get("type") or ("one of " + ", ".join(map(str, option["enum"])) if "enum" in option else "a form")
+    )
+
+
+def _leaves(error: Any) -> Iterator[Any]:
+    """Looks through `value or template` choices: the error is about the value."""
+    if error.validator == "anyOf" and error.context and not error.schema.get("$comment"):
+        options = error.validator_value
+        branches: dict[int, list[Any]] = {}
+        for inner in error.context:
+            branches.setdefault(inner.schema_path[0], []).append(inner)
+        values = [
+            i
+            for i, o in enumerate(options)
+            if o.get("pattern") != r"\{\{" and o.get("type") != "null" and not _wrong_kind(branches.get(i, []), error)
+        ]
+        if len(values) == 1:
+            for inner in branches.get(values[0], []):
+                yield from _leaves(inner)
+            return
+    yield error
+
+
+def _wrong_kind(branch: list[Any], error: Any) -> bool:
+    """Whether a choice is about another type of value altogether."""
+    return (
+        any(e.validator == "type" and e.absolute_path == error.absolute_path for e in branch)
+        and len([o for o in error.validator_value if o.get("pattern") != r"\{\{" and o.get("type") != "null"]) > 1
+    )
+
+
+def _set_aside(data: JSON, errors: list[Any]) -> None:
+    """Removes what the errors are about; a step or part that is then no longer whole makes place for an empty one."""
+    for error in errors:
+        path = list(error.absolute_path)
+        if error.validator == "additionalProperties":
+            target, gone = _at(data, path), error.instance.keys() - error.schema.get("properties", {}).keys()
+        elif error.validator == "required" or error.schema.get("$comment"):
+            continue
+        else:
+            target, gone = (_at(data, path[:-1]), path[-1:]) if path else (None, [])
+        if isinstance(target, dict):
+            for key in gone:
+                target.pop(key, None)
+    for name, (tp, required) in fields(model.Flow).items():
+        if name == "steps":
+            data["steps"] = _whole_steps(data.get("steps"))
+        elif name == "flow":
+            data[name] = data.get(name, "unnamed")
+        elif name in data and not _fits(tp, data[name]) and not required:
+            del data[name]
+
+
+def _whole_steps(steps: JSON) -> dict[str, JSON]:
+    out = {}
+    for name, step in (steps if isinstance(steps, dict) else {}).items():
+        if not re.fullmatch(model.NAME, name):
+            continue
+        if isinstance(step, dict):
+            for key in {"steps", "then", "else", "default"} & step.keys():
+                step[key] = _whole_steps(step[key])
+            if isinstance(step.get("cases"), dict):
+                step["cases"] = {case: _whole_steps(inner) for case, inner in step["cases"].items()}
+        out[name] = step if _fits(model.Step, step) else {"compose": None}
+    return out
+
+
+def _fits(tp: Any, value: JSON) -> bool:
+    try:
+        convert(tp, value, "")
+    except DataError:
+        return False
+    return True
+
+
+def _at(data: JSON, path: list[Any]) -> JSON:
+    for part in path:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
