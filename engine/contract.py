@@ -39,7 +39,7 @@ from engine.errors import (
     TransientError,
     did_you_mean,
 )
-from engine.types import JSON, converter, object_schema, schema
+from engine.types import JSON, converter
 
 if TYPE_CHECKING:
     from requests import Response
@@ -187,12 +187,6 @@ class Operation:
     @property
     def doc(self) -> str:
         return inspect.getdoc(self.function) or ""
-
-    def input_schema(self) -> dict[str, Any]:
-        return object_schema(tuple(self.inputs.items()), closed=True, doc=self.doc.split("\n\n", 1)[0])
-
-    def output_schema(self) -> dict[str, Any]:
-        return schema(self.body_type)
 
     def effect_of(self, inputs: Mapping[str, JSON]) -> Effect:
         return self.effect(inputs) if callable(self.effect) else self.effect

@@ -110,6 +110,8 @@ class Entra:
 
     def client_token(self, scope: str, *, renew: bool = False) -> Token:
         """Client credentials, RFC 6749 §4.4. `scope` is the resource followed by `/.default`."""
+        if not self.credential:
+            raise ConfigError("signing in as an application needs a client secret or certificate", code="NoCredential")
         return self._token(("client", scope), renew, lambda app: app.acquire_token_for_client([scope]))
 
     def user_token(self, scope: str, *, renew: bool = False) -> Token:

@@ -12,10 +12,10 @@ import math
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from types import GeneratorType
 from typing import Any, TypeAlias
 
@@ -26,7 +26,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS
 
-from engine.errors import DataError, did_you_mean
+from engine.errors import DataError
 from engine.types import JSON, type_name
 
 MAX_TEXT = 100 * 1024 * 1024  # characters that an expression may produce
@@ -204,25 +204,6 @@ def bare(text: str) -> str:
     return parts[0].text if len(parts) == 1 and parts[0].expression else text
 
 
-@dataclass(frozen=True)
-class Chain:
-    """A dotted reference: root name and members as far as they are constant, with its offset in the expression."""
-
-    root: str
-    members: tuple[str | int, ...]
-    offset: int
-
-
-@dataclass
-class Parsed:
-    """One expression: its syntax tree, what it refers to and which functions it calls (name, arguments, offset)."""
-
-    source: str
-    tree: nodes.Expr
-    chains: list[Chain] = field(default_factory=list)
-    calls: list[tuple[str, int, int]] = field(default_factory=list)
-
-
 Scope: TypeAlias = Mapping[str, Any]
 
 
@@ -239,46 +220,26 @@ class Expressions:
         self._pure = {self._names[n]: _Bound(f) for n, f in functions.items() if not f.impure}
         self.environment.filters |= {n: _Bound(f) for n, f in functions.items() if not f.impure}  # for map('name')
         self._impure = [f for f in functions.values() if f.impure]
-        self._parsed: dict[str, Parsed] = {}
         self._compiled: dict[str, Any] = {}
 
-    def parse(self, source: str) -> Parsed:
-        """Raises ExpressionError with the offset of the fault."""
-        found = self._parsed.get(source)
-        if found is None:
-            found = self._parsed[source] = self._parse(source)
-        return found
-
-    def _parse(self, source: str) -> Parsed:
+    def parse(self, source: str) -> nodes.Expr:
+        """The syntax tree of one expression. Raises ExpressionError with the offset of the fault."""
         try:
             parser = Parser(self.environment, "{{" + source + "}}")
             next(parser.stream)
             tree: nodes.Expr = parser.parse_expression()
-            if parser.stream.current.type != "variable_end":
-                raise ExpressionError(f"unexpected '{parser.stream.current.value}'", offset=self._near(parser, source))
         except TemplateSyntaxError as error:
-            raise ExpressionError(_jinja_words(error.message or ""), offset=self._fault(source, error)) from error
-        parsed = Parsed(source, tree)
-        finder = _Finder(parsed, source)
-        parsed.tree = finder.rewrite(tree, self._names)
-        return parsed
-
-    @staticmethod
-    def _near(parser: Parser, source: str) -> int:
-        return max(0, source.find(str(parser.stream.current.value)))
-
-    @staticmethod
-    def _fault(source: str, error: TemplateSyntaxError) -> int:
-        quoted = re.search(r"'([^']+)'", error.message or "")
-        return max(0, source.find(quoted.group(1))) if quoted else 0
+            message = (error.message or "").replace("end of print statement", "end of the expression").removesuffix(".")
+            quoted = re.search(r"'([^']+)'", message)
+            raise ExpressionError(message, offset=max(0, source.find(quoted[1])) if quoted else 0) from error
+        if parser.stream.current.type != "variable_end":
+            unexpected = str(parser.stream.current.value)
+            raise ExpressionError(f"unexpected '{unexpected}'", offset=max(0, source.find(unexpected)))
+        return tree
 
     def evaluate(self, source: str, scope: Scope, ambient: Ambient) -> JSON:
         """The value of one expression. Raises ExpressionError, or the DataError of a function."""
-        run = self._compiled.get(source)
-        if run is None:
-            assign = nodes.Assign(nodes.Name("result", "store"), self.parse(source).tree, lineno=1)
-            template = self.environment.from_string(nodes.Template([assign], lineno=1))
-            run = self._compiled[source] = template
+        run = self._compiled.get(source) or self._compile(source)
         try:
             context = run.new_context({**scope, **self._pure, **self._bind(ambient)})
             for _ in run.root_render_func(context):
@@ -294,6 +255,15 @@ class Expressions:
             raise ExpressionError(f"{source.strip()}: {error.message}", code=error.code, hint=error.hint) from error
         except (TypeError, ValueError, ArithmeticError, RecursionError, LookupError, AttributeError) as error:
             raise ExpressionError(f"{source.strip()}: {error}") from error
+
+    def _compile(self, source: str) -> Any:
+        try:
+            assign = nodes.Assign(nodes.Name("result", "store"), _rewrite(self.parse(source), self._names), lineno=1)
+            template = self.environment.from_string(nodes.Template([assign], lineno=1))
+        except TemplateSyntaxError as error:  # a filter or test that isn't there
+            raise ExpressionError(f"{source.strip()}: {error.message}", code="UnknownFunction") from error
+        self._compiled[source] = template
+        return template
 
     def _bind(self, ambient: Ambient) -> dict[str, _Bound]:
         out = {}
@@ -352,140 +322,51 @@ class Expressions:
         )
 
 
-class _Finder:
-    """Rewrites a tree for evaluation (lazy functions, text joining, function names) and notes what it refers to."""
-
-    def __init__(self, parsed: Parsed, source: str) -> None:
-        self.parsed = parsed
-        self.source = source
-
-    def rewrite(self, node: Any, names: Mapping[str, str]) -> Any:
-        match node:
-            case nodes.Name(name=name):
-                if name == "null":
-                    return nodes.Const(None)
-                if not name.startswith("_f"):
-                    self._note((name,), node)
-                return node
-            case nodes.Getattr() | nodes.Getitem():
-                return self._reference(node, names)
-            case nodes.Call():
-                return self._call(node, names)
-            case nodes.Filter(name=name) if name in names:
-                arguments = [node.node, *node.args]
-                self._called(name, len(arguments), node)
-                return self._apply(names[name], [self.rewrite(a, names) for a in arguments])
-            case nodes.Filter(name=name) if name not in KEPT_FILTERS:
-                raise ExpressionError(
-                    f"unknown filter '{name}'",
-                    offset=max(0, self.source.find(name)),
-                    code="UnknownFunction",
-                    hint=did_you_mean(name, {*names, *KEPT_FILTERS}),
-                )
-            case nodes.Test(name=name) if name not in KEPT_TESTS:
-                raise ExpressionError(
-                    f"unknown test '{name}'", offset=max(0, self.source.find(name)), code="UnknownTest"
-                )
-            case nodes.Concat(nodes=parts) if "concat" in names:
-                return self._apply(names["concat"], [self.rewrite(p, names) for p in parts])
-        for attribute, child in node.iter_fields():
-            if isinstance(child, nodes.Node):
-                setattr(node, attribute, self.rewrite(child, names))
-            elif isinstance(child, list):
-                setattr(node, attribute, [self.rewrite(c, names) if isinstance(c, nodes.Node) else c for c in child])
-        return node
-
-    def _reference(self, node: Any, names: Mapping[str, str]) -> Any:
-        members: list[str | int] = []
-        inner = node
-        while isinstance(inner, nodes.Getattr | nodes.Getitem):
-            if isinstance(inner, nodes.Getattr):
-                members.append(inner.attr)
-            elif isinstance(inner.arg, nodes.Const) and isinstance(inner.arg.value, str | int):
-                members.append(inner.arg.value)
-            else:
-                members.clear()
-                inner.arg = self.rewrite(inner.arg, names)
-            inner = inner.node
-        if isinstance(inner, nodes.Name):
-            self._note((inner.name, *reversed(members)), inner)
-        else:
-            last = node
-            while isinstance(last.node, nodes.Getattr | nodes.Getitem):
-                last = last.node
-            last.node = self.rewrite(inner, names)
-        return node
-
-    def _call(self, node: nodes.Call, names: Mapping[str, str]) -> Any:
-        dotted = _dotted(node.node)
-        if dotted is None:
-            raise ExpressionError("only functions can be called")
-        if node.kwargs or node.dyn_args or node.dyn_kwargs:
-            raise ExpressionError(f"{dotted}() takes its arguments by position")
-        self._called(dotted, len(node.args), node)
-        arguments = [self.rewrite(a, names) for a in node.args]
-        match dotted:
-            case "if" if len(arguments) == 3:
-                return nodes.CondExpr(*arguments)
-            case "and" | "or" if len(arguments) >= 2:
-                kind = nodes.And if dotted == "and" else nodes.Or
-                out = arguments[0]
-                for argument in arguments[1:]:
-                    out = kind(out, argument)
-                return out
-            case "coalesce" if arguments:
-                out = arguments[-1]
-                for argument in reversed(arguments[:-1]):
-                    out = nodes.CondExpr(nodes.Test(argument, "none", [], [], None, None), out, argument)
-                return out
-        if dotted not in names:
-            raise ExpressionError(
-                f"unknown function '{dotted}'",
-                offset=max(0, self.source.find(dotted.split(".")[0])),
-                code="UnknownFunction",
-                hint=did_you_mean(dotted, {*names, *LAZY}),
-            )
-        return self._apply(names[dotted], arguments)
-
-    @staticmethod
-    def _apply(name: str, arguments: list[Any]) -> nodes.Call:
-        return nodes.Call(nodes.Name(name, "load"), arguments, [], None, None, lineno=1)
-
-    def _note(self, chain: tuple[Any, ...], node: Any) -> None:
-        root, *members = chain
-        pattern = rf"(?<![\w.]){re.escape(root)}(?!\w)"
-        if members and isinstance(members[0], str):
-            pattern += rf"(?=\s*[.\[]\s*['\"]?{re.escape(members[0])})"
-        found = re.search(pattern, self.source) or re.search(re.escape(root), self.source)
-        self.parsed.chains.append(Chain(root, tuple(members), found.start() if found else 0))
-
-    def _called(self, name: str, given: int, node: Any) -> None:
-        found = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", self.source)
-        self.parsed.calls.append((name, given, found.start() if found else 0))
+def _rewrite(node: Any, names: Mapping[str, str]) -> Any:
+    """A tree for evaluation: lazy functions as conditions, functions under their safe names, `~` as concat."""
+    for attribute, child in node.iter_fields():
+        if isinstance(child, nodes.Node):
+            setattr(node, attribute, _rewrite(child, names))
+        elif isinstance(child, list):
+            setattr(node, attribute, [_rewrite(c, names) if isinstance(c, nodes.Node) else c for c in child])
+    match node:
+        case nodes.Name(name="null"):
+            return nodes.Const(None)
+        case nodes.Call(args=arguments):
+            return _function(dotted(node.node), node, arguments, names)
+        case nodes.Filter(name=name) if name in names:
+            return _apply(names[name], [node.node, *node.args])
+        case nodes.Concat(nodes=parts) if "concat" in names:
+            return _apply(names["concat"], parts)
+    return node
 
 
-def _dotted(node: Any) -> str | None:
+def _function(name: str | None, node: nodes.Call, arguments: list[Any], names: Mapping[str, str]) -> Any:
+    match name:
+        case "if" if len(arguments) == 3:
+            return nodes.CondExpr(*arguments)
+        case "and" | "or" if len(arguments) >= 2:
+            kind = nodes.And if name == "and" else nodes.Or
+            return reduce(kind, arguments)
+        case "coalesce" if arguments:
+            out = arguments[-1]
+            for argument in reversed(arguments[:-1]):
+                out = nodes.CondExpr(nodes.Test(argument, "none", [], [], None, None), out, argument)
+            return out
+    if name is not None and name in names and not (node.kwargs or node.dyn_args or node.dyn_kwargs):
+        return _apply(names[name], arguments)
+    raise ExpressionError(f"no function is called like '{name or 'this'}'", code="UnknownFunction")
+
+
+def _apply(name: str, arguments: list[Any]) -> nodes.Call:
+    return nodes.Call(nodes.Name(name, "load"), arguments, [], None, None, lineno=1)
+
+
+def dotted(node: Any) -> str | None:
+    """`name` or `alias.name` of what a call calls, None for anything else."""
     match node:
         case nodes.Name(name=name):
             return str(name)
         case nodes.Getattr(node=nodes.Name(name=name), attr=attr):
             return f"{name}.{attr}"
     return None
-
-
-def _jinja_words(message: str) -> str:
-    return message.replace("end of print statement", "end of the expression").removesuffix(".")
-
-
-def texts(value: JSON, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every text in a JSON value with its path; keys come with the path of their value."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, child in value.items():
-            if "{{" in key:
-                yield (*path, key), key
-            yield from texts(child, (*path, key))
-    elif isinstance(value, list):
-        for i, child in enumerate(value):
-            yield from texts(child, (*path, i))

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from engine.decider import SECURED, Record
+from engine.effects import SECURED, Record
 from engine.errors import ConfigError
 from engine.types import JSON
 

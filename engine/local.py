@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from engine.contract import CURRENT_CALL, Call, Clock, Result
-from engine.decider import Abandon, Decider, Done, Failed, Fired, Invoke, Outcome, Record, Timer, error_of
+from engine.decider import Decider
+from engine.effects import Abandon, Done, Failed, Fired, Invoke, Outcome, Record, Timer, error_of
 from engine.errors import FlowrunError
 from engine.journal import Journal
 from engine.types import JSON, plain

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_type_hints
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from engine.errors import DataError, did_you_mean
-from engine.types import JSON, Doc, Key, Pattern, Range, Schema, convert, converter, key_of
+from engine.types import JSON, Doc, Key, Pattern, Range, Schema, convert, converter
 
 Status: TypeAlias = Literal["succeeded", "failed", "skipped", "timed_out", "cancelled"]
 NAME = r"[a-z][a-z0-9_]*"
@@ -453,14 +453,3 @@ def _statuses(given: list[str]) -> frozenset[str]:
     if "any" in given:
         return frozenset({"succeeded", "failed", "skipped", "timed_out", "cancelled"})
     return frozenset(given)
-
-
-@cache
-def holding(kind: type) -> Mapping[str, str]:
-    """Key → `expression` or `template`, for the fields of a model class that hold expressions."""
-    out = {}
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        for mark in getattr(hint, "__metadata__", ()):
-            if isinstance(mark, Holds):
-                out[key_of(hint, name)] = mark.what
-    return out

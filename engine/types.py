@@ -1,8 +1,8 @@
-"""Python types as the one declaration of data: JSON Schema out of a type, typed values out of JSON.
+"""Python types as the one declaration of data: typed values out of JSON here, JSON Schema in engine.loader.schema.
 
 Understood: bool, int, float, str, None, Any, Literal, Annotated, unions, list, dict, Mapping, dataclasses, TypedDict
 (open: keys it doesn't declare are kept), Secret. Dataclasses are closed: an unknown key is an error with the nearest
-known one named; one that defines `from_json(value, path)` itself reads its own form. JSON Schema is draft 2020-12.
+known one named; one that defines `from_json(value, path)` itself reads its own form.
 """
 
 from __future__ import annotations
@@ -142,75 +142,6 @@ def key_of(hint: Any, name: str) -> str:
 
 def _strip(hint: Any) -> Any:
     return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
-
-
-def schema(tp: Any, refs: Mapping[Any, str] | None = None) -> dict[str, Any]:
-    """The JSON Schema of a type. `refs` maps types that are defined elsewhere to their `$ref`."""
-    refs = refs or {}
-    if isinstance(tp, type) and tp in refs:
-        return {"$ref": refs[tp]}
-    origin = get_origin(tp)
-    if origin is Annotated:
-        inner, *marks = get_args(tp)
-        out = schema(inner, refs)
-        for mark in marks:
-            match mark:
-                case Doc(text):
-                    out = {**out, "description": text}
-                case Pattern(regex):
-                    out = {**out, "pattern": f"^(?:{regex})$"}
-                case Range(least, most):
-                    out = {**out, **({} if least is None else {"minimum": least})}
-                    out = {**out, **({} if most is None else {"maximum": most})}
-                case Schema(of):
-                    out = {**out, **of}
-        return out
-    if origin in (Union, UnionType):
-        parts = [schema(part, refs) for part in get_args(tp)]
-        simple = [p["type"] for p in parts if set(p) == {"type"} and isinstance(p["type"], str)]
-        return {"type": simple} if len(simple) == len(parts) else {"anyOf": parts}
-    if origin is Literal:
-        return {"enum": list(get_args(tp))}
-    if origin is list:
-        return {"type": "array", "items": schema(get_args(tp)[0], refs)}
-    if origin in (dict, Mapping):
-        return {"type": "object", "additionalProperties": schema(get_args(tp)[1], refs)}
-    if tp is Secret:
-        return {"type": "string", "format": "password", "writeOnly": True}
-    if dataclasses.is_dataclass(tp) or is_typeddict(tp):
-        return object_schema(_fields(tp), closed=not is_typeddict(tp), refs=refs, doc=tp.__doc__ or "")
-    return dict(_PLAIN[tp])
-
-
-_PLAIN: dict[Any, dict[str, Any]] = {
-    Any: {},
-    NoneType: {"type": "null"},
-    None: {"type": "null"},
-    bool: {"type": "boolean"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    str: {"type": "string"},
-    list: {"type": "array"},
-    dict: {"type": "object"},
-}
-
-
-def object_schema(
-    members: tuple[tuple[str, tuple[Any, bool]], ...],
-    *,
-    closed: bool,
-    refs: Mapping[Any, str] | None = None,
-    doc: str = "",
-) -> dict[str, Any]:
-    """The schema of an object out of (key, (type, required)) pairs."""
-    out: dict[str, Any] = {"type": "object", "properties": {key: schema(tp, refs) for key, (tp, _) in members}}
-    if needed := [key for key, (_, required) in members if required]:
-        out["required"] = needed
-    if closed:
-        out["additionalProperties"] = False
-    if doc and not doc.startswith("dict("):
-        out["description"] = " ".join(doc.split())
-    return out
 
 
 def convert(tp: Any, value: JSON, path: str) -> Any:

@@ -46,7 +46,7 @@ def schema(flow: Path | None, environment: str | None, connections: Path | None)
     With FLOW its own aliases are known; without, every connection of the environment by its own name, and `crm` for
     what every CRM offers.
     """
-    from engine.loader import flow_schema
+    from engine.loader import flow_schema, input_schema
 
     workspace = Workspace.open(flow.parent if flow else Path(), connections, environment)
     entries = workspace.catalog.connections
@@ -59,7 +59,7 @@ def schema(flow: Path | None, environment: str | None, connections: Path | None)
         crm = next((e for e in entries if "upsert_lead" in entries[e].operations()), None)
         aliases |= {"crm": crm} if crm else {}
     calls = {
-        f"{alias}.{name}": operation.input_schema()
+        f"{alias}.{name}": input_schema(operation)
         for alias, entry in aliases.items()
         if entry in entries
         for name, operation in entries[entry].operations().items()

@@ -46,7 +46,7 @@ def list_(connections: Path | None, as_json: bool) -> int:
 @json_option
 def show(name: str, operation: str | None, connections: Path | None, as_json: bool) -> int:
     """A connector's settings and operations, or one OPERATION with its inputs and result."""
-    from engine.types import schema
+    from engine.loader.schema import input_schema, output_schema, schema
 
     kind = Workspace.open(Path(), connections).project.connector(name)
     operations = kind.operations()
@@ -55,7 +55,7 @@ def show(name: str, operation: str | None, connections: Path | None, as_json: bo
         raise ConfigError(f"{name} has no operation '{operation}'", code="UnknownOperation", hint=hint)
     described: dict[str, dict[str, Any]] = {
         n: {"effect": op.effect if isinstance(op.effect, str) else "depends on the inputs", "doc": op.doc,
-            "inputs": op.input_schema(), "result": op.output_schema()}
+            "inputs": input_schema(op), "result": output_schema(op)}
         for n, op in operations.items()
         if operation in (None, n)
     }  # fmt: skip

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.decider import FINAL
+from engine.effects import FINAL
 from engine.local import Listener
 
 if TYPE_CHECKING:
-    from engine.decider import Decider, Invoke, Program, Record
+    from engine.decider import Decider
+    from engine.effects import Invoke, Program, Record
     from engine.errors import Place
     from engine.journal import Run
 

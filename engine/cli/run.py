@@ -16,7 +16,7 @@ from engine.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from engine.connections.config import OpenConnections
-    from engine.decider import Program
+    from engine.effects import Program
     from engine.loader import Document
     from engine.model import Trigger
 
@@ -80,7 +80,7 @@ def _start(
     show: Progress,
 ) -> int:
     from engine.contract import SystemClock
-    from engine.decider import SECURED, Start
+    from engine.effects import SECURED, Start
     from engine.journal import Run
 
     flow, clock, journal = program.flow, SystemClock(), workspace.journal

@@ -138,7 +138,7 @@ def go_on(
 ) -> int:
     """Resumes a run from its journal, by the document it began with. Raises ConfigError."""
     from engine.cli.run import parameters_of
-    from engine.decider import SECURED, Start
+    from engine.effects import SECURED, Start
     from engine.loader import load
 
     if run.status in ("succeeded", "running"):

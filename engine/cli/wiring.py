@@ -17,7 +17,7 @@ from engine.errors import ConfigError, DocumentError, Finding, FlowrunError, Pla
 if TYPE_CHECKING:
     from engine.connections.config import Environment, OpenConnections, Project
     from engine.connections.secrets import Mask
-    from engine.decider import Program
+    from engine.effects import Program
     from engine.journal import Journal
     from engine.loader import Catalog, Document
 

@@ -64,7 +64,7 @@ class Project:
 
     @classmethod
     def find(cls, near: Path, given: Path | None, variables: Mapping[str, str], mask: Mask) -> Project:
-        """The project of a flow: `given`, else the first connections.yaml from the flow's folder upward, or in flows/."""
+        """The project of a flow: `given`, else the next connections.yaml from its folder upward, or in flows/."""
         if given is not None:
             return cls(given, given.parent, variables, mask)
         near = near.resolve()

@@ -2,6 +2,6 @@
 
 from engine.loader.check import Catalog, check, load_flow
 from engine.loader.document import Document, load
-from engine.loader.schema import flow_schema
+from engine.loader.schema import flow_schema, input_schema, output_schema
 
-__all__ = ["Catalog", "Document", "check", "flow_schema", "load", "load_flow"]
+__all__ = ["Catalog", "Document", "check", "flow_schema", "input_schema", "load", "load_flow", "output_schema"]

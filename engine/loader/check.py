@@ -14,11 +14,12 @@ from typing import Any
 
 from engine import model
 from engine.contract import Connector, Event, Operation
-from engine.decider import Program
+from engine.effects import Program
 from engine.errors import ConfigError, DataError, DocumentError, Finding, did_you_mean
-from engine.expressions import Chain, ExpressionError, Expressions, Function, arity_message, bare, segments, texts
+from engine.expressions import ExpressionError, Expressions, Function, arity_message, bare, segments
 from engine.loader.document import Document, Path, load
-from engine.loader.schema import flow_schema
+from engine.loader.references import Chain, holding, references, texts
+from engine.loader.schema import flow_schema, input_schema, output_schema
 from engine.types import JSON, convert, fields, type_name
 
 ROOTS = frozenset({"trigger", "parameters", "variables", "steps", "run"})
@@ -84,7 +85,8 @@ class _Checker:
 
     def check(self) -> Program | None:
         self._connections()
-        schema = flow_schema({name: op.input_schema() for name, op in self.operations.items()})
+        called = {text for _, text in texts(self.document.data) if text in self.operations}
+        schema = flow_schema({name: input_schema(self.operations[name]) for name in sorted(called)})
         data = copy.deepcopy(self.document.data)
         self._against(schema, data)
         flow = model.build(data)
@@ -249,7 +251,7 @@ class _Checker:
     def _expressions(self, holder: Any, path: Path, step: str | None) -> None:
         data = self._raw(path)
         kind: Any = type(holder)
-        for key, what in model.holding(kind).items():
+        for key, what in holding(kind).items():
             value = data.get(key) if isinstance(data, dict) else None
             for inner, text in texts(value, (*path, key)):
                 if what == "expression" and not isinstance(value, list):
@@ -280,7 +282,7 @@ class _Checker:
             self.document.report(place, code, message, step=step or "", **more)
 
         try:
-            parsed = self.expressions.parse(source)
+            parsed = references(self.expressions, source)
         except ExpressionError as error:
             report(error.code, f"{source.strip()}: {error.message}", error.offset, hint=error.hint)
             return
@@ -382,7 +384,7 @@ class _Checker:
         op = self.operations.get(step.call) if isinstance(step, model.Call) else None
         if members[0] != "body" or op is None:
             return
-        shape: dict[str, Any] = op.output_schema()
+        shape: dict[str, Any] = output_schema(op)
         for member in members[1:]:
             options = [o for o in shape.get("anyOf", [shape]) if o.get("type") != "null"]
             shape = options[0] if len(options) == 1 else {}
@@ -422,7 +424,7 @@ class _Checker:
     def _reads_secret(self, name: str, step: model.Step, secret: set[str]) -> bool:
         data = self._raw(self.paths[name])
         kind: Any = type(step)
-        for key, what in model.holding(kind).items():
+        for key, what in holding(kind).items():
             for _, text in texts(data.get(key) if isinstance(data, dict) else None):
                 parts = [bare(text)] if what == "expression" else [s.text for s in _safe_segments(text)]
                 for chain in (c for part in parts for c in _safe_chains(self.expressions, part)):
@@ -449,7 +451,7 @@ def _safe_segments(text: str) -> list[Any]:
 
 def _safe_chains(expressions: Expressions, source: str) -> list[Chain]:
     try:
-        return expressions.parse(source).chains
+        return references(expressions, source).chains
     except ExpressionError:
         return []
 

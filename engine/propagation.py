@@ -1,0 +1,255 @@
+"""The order of steps: what runs when its predecessors have ended, what is skipped, how a list of steps ends, and what
+stands of an earlier process's records. Knows nothing of what a step does.
+
+Semantics: Workflow Definition Language, its runAfter, its leaf rule, its scopes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from engine import model as m
+from engine.effects import BAD, FINAL, Abandon, Effect, Program, Record, Start
+from engine.state import Frame, Names, Node, Plan
+from engine.types import JSON
+
+
+class Propagation(ABC):
+    """One run's lists of steps. A subclass begins steps (`_begin`) and ends containers (`_closed`)."""
+
+    def __init__(
+        self, program: Program, start: Start, recorded: Iterable[Record] = (), *, retry_failed: bool = False
+    ) -> None:
+        self.program = program
+        self.start = start
+        self.status: Literal["succeeded", "failed", "cancelled"] | None = None
+        self.waiting: dict[str, Mapping[str, JSON]] = {}
+        self._retry_failed = retry_failed
+        self._last: dict[str, tuple[int, Record]] = {}
+        self._decisions: dict[str, Record] = {}
+        for order, record in enumerate(recorded):
+            if record.status == "decided":
+                self._decisions[record.path] = record
+            elif record.status != "late":
+                self._last[record.path] = (order, record)
+        self._recorded_names = {path.rpartition("/")[2].partition("[")[0] for path in self._last}
+        self.now = datetime.min
+        self._replay: deque[tuple[Callable[..., None], Any]] = deque()
+        self._agenda: deque[tuple[Callable[..., None], Any]] = deque()
+        self._effects: list[Effect] = []
+        self._records: list[Record] = []
+        self._active: dict[str, Node] = {}
+        self._plans: dict[int, Plan] = {}
+
+    @abstractmethod
+    def _begin(self, node: Node) -> None:
+        """Starts a step whose turn it is."""
+
+    @abstractmethod
+    def _closed(self, frame: Frame, status: str, error: Mapping[str, JSON] | None) -> None:
+        """Every step of a list is final; this is its outcome."""
+
+    def ready(self, now: datetime) -> list[Effect]:
+        """What is to be done now: each effect once, in document order."""
+        self.now = now
+        while self._replay or self._agenda:
+            task, argument = (self._replay or self._agenda).popleft()
+            task(argument)
+        effects, self._effects = self._effects, []
+        return effects if self.status is None else []
+
+    def records(self) -> list[Record]:
+        """The records since the last call, in order."""
+        records, self._records = self._records, []
+        return records
+
+    def _open(
+        self,
+        owner: Node | None,
+        block: Mapping[str, m.Step],
+        prefix: str,
+        names: Names,
+        scope: Mapping[str, Any],
+        index: int = 0,
+    ) -> Frame:
+        plan = self._plans.get(id(block))
+        if plan is None:
+            plan = self._plans[id(block)] = Plan(block)
+        frame = Frame(owner, prefix, names, {**scope, "steps": names}, plan, index=index)
+        if owner is not None:
+            owner.inner.add(frame)
+            frame.settled = owner.frame.settled or self._stands(owner)
+        frame.open = len(block)
+        for name, step in block.items():
+            frame.nodes[name] = Node(name, step, prefix + name, frame)
+            frame.pending[name] = len(plan.after[name])
+        for name, waits in frame.pending.items():
+            if not waits:
+                self._enqueue(frame.nodes[name])
+        if not block:
+            self._agenda.append((self._close, frame))
+        return frame
+
+    def _enqueue(self, node: Node) -> None:
+        queue = self._replay if self._kept(node) else self._agenda
+        queue.append((self._begin, node))
+
+    def _settle(
+        self,
+        node: Node,
+        status: str,
+        *,
+        body: JSON = None,
+        outputs: JSON = None,
+        error: Mapping[str, JSON] | None = None,
+        code: str = "",
+        changed: bool = False,
+        summary: str = "",
+        record: bool = True,
+    ) -> None:
+        node.status, node.code, node.error, node.state = status, code, error, ""
+        self._active.pop(node.path, None)
+        node.frame.names.own[node.name] = {"status": status, "body": body, "error": error, "outputs": outputs}
+        if record:
+            is_variable = isinstance(node.step, m.Set | m.Append | m.Increment)
+            self._note(node, status, output=node.inputs if is_variable else body, outputs=outputs, error=error,
+                       changed=changed, summary=summary or code)  # fmt: skip
+        node.inner, node.items, node.results = set(), [], []
+        frame = node.frame
+        frame.open -= 1
+        for follower in frame.plan.followers[node.name]:
+            frame.pending[follower] -= 1
+            if not frame.pending[follower] and frame.nodes[follower].status is None:
+                self._follow(frame.nodes[follower])
+        if not frame.open:
+            self._agenda.append((self._close, frame))
+
+    def _note(self, node: Node, status: str, **more: Any) -> None:
+        inputs = node.inputs if isinstance(node.step, m.Call) else None
+        self._records.append(
+            Record(
+                path=node.path,
+                attempt=node.attempt,
+                status=status,
+                kind=node.step.kind,
+                inputs=inputs,
+                effect=node.effect if isinstance(node.step, m.Call) else "",
+                started=node.started or self.now,
+                ended=self.now,
+                secure=self.program.secure.get(node.name, frozenset()),
+                **more,
+            )
+        )
+
+    def _follow(self, node: Node) -> None:
+        """All its predecessors are final: it runs or is skipped."""
+        states = node.frame.nodes
+        wanted = node.frame.plan.after[node.name]
+        if all(_seen(states[pred]) in statuses for pred, statuses in wanted.items()):
+            self._enqueue(node)
+        else:
+            self._agenda.append((self._skip, node))
+
+    def _skip(self, node: Node) -> None:
+        if node.status is None and not node.frame.dead:
+            self._pass_over(node, "RunAfter")
+
+    def _pass_over(self, node: Node, code: str) -> None:
+        for _, block in node.step.blocks():
+            self._pass_over_block(node.frame, node.path, block)
+        kept = node.path in self._last and self._last[node.path][1].status == "skipped"
+        self._settle(node, "skipped", code=code, record=not kept)
+
+    def _pass_over_block(self, frame: Frame, path: str, block: Mapping[str, m.Step]) -> None:
+        for name, step in block.items():
+            frame.names.own[name] = {"status": "skipped", "body": None, "error": None, "outputs": None}
+            for _, inner in step.blocks():
+                self._pass_over_block(frame, path, inner)
+
+    def _close(self, frame: Frame) -> None:
+        """Every step in the list is final."""
+        if frame.dead or self.status is not None:
+            return
+        self._closed(frame, *self._outcome(frame))
+
+    def _outcome(self, frame: Frame) -> tuple[str, Mapping[str, JSON] | None]:
+        """The leaf rule: a leaf counts with its own status, a skipped one with its predecessors', walked back."""
+        seen: set[str] = set()
+        pending = list(frame.plan.leaves)
+        failures = set()
+        while pending:
+            name = pending.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            node = frame.nodes[name]
+            if node.status in BAD:
+                failures.add(name)
+            elif node.status == "skipped" and node.code != "ConditionFalse":
+                pending += frame.plan.after[name]
+        for name, node in frame.nodes.items():
+            if name in failures:
+                return "failed", node.error or {"step": node.path, "kind": "remote", "code": node.status, "message": ""}
+        return "succeeded", None
+
+    # What stands of the records of an earlier process
+
+    def _stands(self, node: Node) -> bool:
+        """Whether a container's recorded success stands."""
+        last = self._last.get(node.path)
+        return last is not None and last[1].status == "succeeded" and not node.fresh
+
+    def _kept(self, node: Node) -> bool:
+        """Whether what the journal says of this step is taken as it is."""
+        last = self._last.get(node.path)
+        if last is None:
+            return node.path in self._decisions and not self._after_fresh(node)
+        record = last[1]
+        if record.status not in FINAL:
+            return False
+        if node.frame.settled:
+            return True
+        good = record.status == "succeeded" or (record.status == "skipped" and record.summary == "ConditionFalse")
+        if self._after_fresh(node) or (self._retry_failed and not good):
+            node.fresh = True
+            return node.path in self._decisions and not self._after_fresh(node)
+        return True
+
+    def _after_fresh(self, node: Node) -> bool:
+        """Whether it runs after, or reads from, a step that was done anew."""
+        frame: Frame | None = node.frame
+        reads = self.program.reads.get(node.name, frozenset())
+        preds = node.frame.plan.after[node.name]
+        while frame is not None:
+            if any(
+                n.fresh for name, n in frame.nodes.items() if name in reads or (frame is node.frame and name in preds)
+            ):
+                return True
+            frame = frame.owner.frame if frame.owner else None
+        return False
+
+    def _cancel(self, frame: Frame) -> None:
+        """Ends everything in a list: what runs is cancelled, what hasn't begun is skipped."""
+        frame.dead = True
+        for node in frame.nodes.values():
+            if node.status is not None:
+                continue
+            for inner in list(node.inner):
+                self._cancel(inner)
+            begun = node.started is not None
+            if node.state in ("running", "probing"):
+                self._effects.append(Abandon(node.path))
+            self.waiting.pop(node.path, None)
+            self._active.pop(node.path, None)
+            node.status = "cancelled" if begun else "skipped"
+            frame.names.own[node.name] = {"status": node.status, "body": None, "error": None, "outputs": None}
+            self._note(node, node.status)
+
+
+def _seen(node: Node) -> str:
+    """A status as run_after sees it: a false `when` counts as succeeded."""
+    return "succeeded" if node.code == "ConditionFalse" else str(node.status)
