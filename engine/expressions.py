@@ -133,16 +133,18 @@ class _Environment(ImmutableSandboxedEnvironment):
 class _Bound:
     """The only thing that an expression can call."""
 
-    __slots__ = ("function",)
+    __slots__ = ("ambient", "function")
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, ambient: Ambient | None = None) -> None:
         self.function = function
+        self.ambient = ambient
 
     def __call__(self, *args: Any) -> JSON:
         f = self.function
         if len(args) < f.least or (f.most is not None and len(args) > f.most):
             raise TemplateRuntimeError(arity_message(f, len(args)))
-        return f.call(*(list(a) if isinstance(a, GeneratorType) else a for a in args))
+        values = [list(a) if isinstance(a, GeneratorType) else a for a in args]
+        return f.call(self.ambient, *values) if f.impure else f.call(*values)
 
 
 def arity_message(function: Function, given: int) -> str:
@@ -205,6 +207,7 @@ def bare(text: str) -> str:
 
 
 Scope: TypeAlias = Mapping[str, Any]
+Compiled: TypeAlias = Callable[[Scope, Ambient], Any]
 
 
 class Expressions:
@@ -216,11 +219,10 @@ class Expressions:
         self.environment.globals = {}
         self.environment.filters = {name: FILTERS[name] for name in KEPT_FILTERS}
         self.environment.tests = {name: TESTS[name] for name in KEPT_TESTS}
-        self._names = {name: f"_f{i}" for i, name in enumerate(functions)}
-        self._pure = {self._names[n]: _Bound(f) for n, f in functions.items() if not f.impure}
         self.environment.filters |= {n: _Bound(f) for n, f in functions.items() if not f.impure}  # for map('name')
-        self._impure = [f for f in functions.values() if f.impure]
-        self._compiled: dict[str, Any] = {}
+        self._names = {name: f"_f{i}" for i, name in enumerate(functions)}
+        self._used = {self._names[name]: function for name, function in functions.items()}
+        self._compiled: dict[str, Compiled] = {}
 
     def parse(self, source: str) -> nodes.Expr:
         """The syntax tree of one expression. Raises ExpressionError with the offset of the fault."""
@@ -239,12 +241,9 @@ class Expressions:
 
     def evaluate(self, source: str, scope: Scope, ambient: Ambient) -> JSON:
         """The value of one expression. Raises ExpressionError, or the DataError of a function."""
-        run = self._compiled.get(source) or self._compile(source)
+        found = self._compiled.get(source) or self._compile(source)
         try:
-            context = run.new_context({**scope, **self._pure, **self._bind(ambient)})
-            for _ in run.root_render_func(context):
-                pass
-            return self._json(context.vars["result"], source)
+            return self._json(found(scope, ambient), source)
         except ExpressionError:
             raise
         except UndefinedError as error:
@@ -256,21 +255,45 @@ class Expressions:
         except (TypeError, ValueError, ArithmeticError, RecursionError, LookupError, AttributeError) as error:
             raise ExpressionError(f"{source.strip()}: {error}") from error
 
-    def _compile(self, source: str) -> Any:
+    def _compile(self, source: str) -> Compiled:
+        tree = self.parse(source)
+        chain = _chain(tree)
+        self._compiled[source] = compiled = self._member(*chain) if chain else self._template(source, tree)
+        return compiled
+
+    def _member(self, root: str, members: list[str]) -> Compiled:
+        """A plain dotted reference, as most expressions are: followed directly."""
+        follow = self.environment.getattr
+
+        def member(scope: Scope, _: Ambient) -> Any:
+            if root not in scope:
+                raise ExpressionError(f"'{root}' is undefined", code="Undefined")
+            value = scope[root]
+            for name in members:
+                value = follow(value, name)
+            return value
+
+        return member
+
+    def _template(self, source: str, tree: nodes.Expr) -> Compiled:
         try:
-            assign = nodes.Assign(nodes.Name("result", "store"), _rewrite(self.parse(source), self._names), lineno=1)
+            tree = _rewrite(tree, self._names)
+            names = [n.name for n in [*tree.find_all(nodes.Name), tree] if isinstance(n, nodes.Name)]
+            assign = nodes.Assign(nodes.Name("result", "store"), tree, lineno=1)
             template = self.environment.from_string(nodes.Template([assign], lineno=1))
         except TemplateSyntaxError as error:  # a filter or test that isn't there
             raise ExpressionError(f"{source.strip()}: {error.message}", code="UnknownFunction") from error
-        self._compiled[source] = template
-        return template
+        functions = {n: self._used[n] for n in names if n in self._used}
 
-    def _bind(self, ambient: Ambient) -> dict[str, _Bound]:
-        out = {}
-        for f in self._impure:
-            bound = Function(f.name, lambda *a, _f=f: _f.call(ambient, *a), f.least, f.most)
-            out[self._names[f.name]] = _Bound(bound)
-        return out
+        def run(scope: Scope, ambient: Ambient) -> Any:
+            context = template.new_context(
+                {n: scope[n] for n in names if n in scope} | {n: _Bound(f, ambient) for n, f in functions.items()}
+            )
+            for _ in template.root_render_func(context):
+                pass
+            return context.vars["result"]
+
+        return run
 
     def _json(self, value: Any, source: str) -> JSON:
         if value is None or isinstance(value, str | bool | int | list | dict):
@@ -320,6 +343,15 @@ class Expressions:
             code="NoCondition",
             hint="compare it, such as `… != null`, `… > 0` or `not empty(…)`",
         )
+
+
+def _chain(tree: nodes.Expr) -> tuple[str, list[str]] | None:
+    """Root and members of `a.b.c`, None for any other expression."""
+    members: list[str] = []
+    while isinstance(tree, nodes.Getattr):
+        members.insert(0, tree.attr)
+        tree = tree.node
+    return (tree.name, members) if isinstance(tree, nodes.Name) and tree.name != "null" else None
 
 
 def _rewrite(node: Any, names: Mapping[str, str]) -> Any:

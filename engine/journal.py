@@ -36,7 +36,7 @@ MIGRATIONS = (
     CREATE INDEX runs_by_lane ON runs (lane, number);
     CREATE INDEX runs_by_business_key ON runs (business_key, number);
     CREATE TABLE records (
-        run TEXT NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, attempt INTEGER NOT NULL, status TEXT NOT NULL,
+        run INTEGER NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, attempt INTEGER NOT NULL, status TEXT NOT NULL,
         kind TEXT NOT NULL, inputs TEXT, output TEXT, outputs TEXT, error TEXT, effect TEXT NOT NULL,
         changed INTEGER NOT NULL, summary TEXT NOT NULL, started TEXT, ended TEXT,
         PRIMARY KEY (run, number)) WITHOUT ROWID;
@@ -89,6 +89,7 @@ class Journal:
         self.mask = mask
         self._lock = threading.RLock()
         self._claim: IO[str] | None = None
+        self._new: dict[str, tuple[Run, str, str]] = {}  # runs that have yet to be written
         self.process = uuid.uuid4().hex
         if folder is not None:
             prepare(folder)
@@ -134,16 +135,21 @@ class Journal:
 
     # Runs
 
-    def create(self, run: Run, file: str, text: str) -> None:
-        """Records a run and its document."""
+    def create(self, run: Run, file: str, text: str, *, durable: bool = True) -> None:
+        """Records a run and its document; if not `durable` together with what is written for it next."""
         self._hold()
-        with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO documents VALUES (?,?,?)", (run.digest, file, text))
-            row: dict[str, Any] = {name: getattr(run, name) for name in COLUMNS}
-            row |= {name: _dump(row[name]) for name in ("connect", "targets", "trigger", "parameters")}
-            row |= {"process": self.process, "started": run.started.isoformat()}
-            marks = ",".join("?" * len(row))
-            db.execute(f"INSERT INTO runs ({','.join(row)}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
+        with self._lock:
+            self._new[run.id] = (run, file, text)
+        if durable:
+            self.write(run.id, [])
+
+    def _insert(self, db: sqlite3.Connection, run: Run, file: str, text: str) -> None:
+        db.execute("INSERT OR IGNORE INTO documents VALUES (?,?,?)", (run.digest, file, text))
+        row: dict[str, Any] = {name: getattr(run, name) for name in COLUMNS}
+        row |= {name: _dump(row[name]) for name in ("connect", "targets", "trigger", "parameters")}
+        row |= {"process": self.process, "started": run.started.isoformat()}
+        marks = ",".join("?" * len(row))
+        db.execute(f"INSERT INTO runs ({','.join(row)}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
 
     def take_over(self, id: str) -> None:
         """Makes a run that ended or died this process's. Raises ConfigError if another process has it."""
@@ -159,8 +165,12 @@ class Journal:
     def write(self, id: str, records: Iterable[Record], run: Mapping[str, JSON] | None = None) -> None:
         """Appends records and sets columns of the run (status, ended, error, outputs, business_key), in one commit."""
         with self._transaction() as db:
-            last = db.execute("SELECT max(number) FROM records WHERE run=?", (id,)).fetchone()[0] or 0
-            rows = [self._row(id, last + i, record) for i, record in enumerate(records, 1)]
+            if new := self._new.get(id):
+                self._insert(db, *new)
+            run_number, last = db.execute(
+                "SELECT number, (SELECT max(number) FROM records WHERE run=runs.number) FROM runs WHERE id=?", (id,)
+            ).fetchone()
+            rows = [self._row(run_number, (last or 0) + i, record) for i, record in enumerate(records, 1)]
             db.executemany(f"INSERT INTO records VALUES ({','.join('?' * 15)})", rows)  # noqa: S608
             if run:
                 values = {k: v if isinstance(v, str) or v is None else _dump(v) for k, v in run.items()}
@@ -168,10 +178,11 @@ class Journal:
                     values["error"] = self._error(error)
                 columns = ", ".join(f"{name}=?" for name in values)
                 db.execute(f"UPDATE runs SET {columns} WHERE id=?", (*values.values(), id))  # noqa: S608
+        self._new.pop(id, None)
 
-    def _row(self, id: str, number: int, record: Record) -> tuple[Any, ...]:
+    def _row(self, run: int, number: int, record: Record) -> tuple[Any, ...]:
         return (
-            id, number, record.path, record.attempt, record.status, record.kind,
+            run, number, record.path, record.attempt, record.status, record.kind,
             self._secure(record.inputs, "inputs" in record.secure),
             self._secure(record.output, "outputs" in record.secure and record.status != "decided"),
             self._secure(record.outputs, "outputs" in record.secure),
@@ -248,7 +259,9 @@ class Journal:
 
     def records(self, id: str) -> list[Record]:
         """The records of a run in the order they were written."""
-        rows = self._db.execute("SELECT * FROM records WHERE run=? ORDER BY number", (id,)).fetchall()
+        rows = self._db.execute(
+            "SELECT * FROM records WHERE run=(SELECT number FROM runs WHERE id=?) ORDER BY number", (id,)
+        ).fetchall()
         return [
             Record(
                 **{name: row[name] for name in ("path", "attempt", "status", "kind", "effect", "summary")},

@@ -11,11 +11,12 @@ import io
 import ipaddress
 import json as jsonlib
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
@@ -28,6 +29,7 @@ from engine.contract import CURRENT_CALL, Clock
 from engine.errors import ConfigError, FlowrunError, RemoteError, TransientError
 
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CLEAN_URL = re.compile(r"https?://[a-z0-9.:-]+/[A-Za-z0-9/._~()'=,;%&$?-]*")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -100,7 +102,10 @@ class Session:
             sent.setdefault("Content-Type", "application/json")
         prepared = requests.PreparedRequest()
         prepared.prepare_method(method)
-        prepared.prepare_url(url, dict(params) if params else None)
+        if CLEAN_URL.fullmatch(url):  # nothing that requests would have to quote
+            prepared.url = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}" if params else url
+        else:
+            prepared.prepare_url(url, dict(params) if params else None)
         prepared.headers = sent
         prepared.prepare_cookies({})
         prepared.prepare_body(data, None)
@@ -274,12 +279,19 @@ class _GuardedHTTPPool(connectionpool.HTTPConnectionPool):
 
 
 class GuardedAdapter(HTTPAdapter):
-    """Looks at the address that was really connected to, before a byte is sent (no gap between check and use)."""
+    """Requests to one host. Looks at the address that was really connected to, before a byte is sent."""
 
     def __init__(self, *, private: bool) -> None:
         super().__init__(max_retries=Retry(0, read=False), pool_maxsize=32)
+        self._pool: Any = None
         if not private:
             self.poolmanager.pool_classes_by_scheme = {"http": _GuardedHTTPPool, "https": _GuardedHTTPSPool}
+
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        """The one pool: looked up once, since host, proxy and CA are the same at every request."""
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        return self._pool
 
 
 class RouteAdapter(HTTPAdapter):
@@ -287,15 +299,14 @@ class RouteAdapter(HTTPAdapter):
 
     def __init__(self, base: str) -> None:
         super().__init__(max_retries=Retry(0, read=False), pool_maxsize=32)
-        self.base = urlsplit(base)
+        self._pool = self.poolmanager.connection_from_url(base)
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        real = urlsplit(request.url or "")
-        routed = request.copy()
-        routed.url = real._replace(scheme=self.base.scheme, netloc=self.base.netloc).geturl()
-        routed.headers["Host"] = real.netloc
-        routed.headers["X-Forwarded-Proto"] = real.scheme
-        options.update(verify=True, proxies={})
-        answer = super().send(routed, *args, **options)
-        answer.url, answer.request = request.url or "", request
-        return answer
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        return self._pool
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing to verify on loopback."""
+
+    def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
+        request.headers["Host"] = urlsplit(request.url or "").netloc
+        request.headers["X-Forwarded-Proto"] = urlsplit(request.url or "").scheme

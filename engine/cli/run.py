@@ -104,7 +104,8 @@ def _start(
         lane=lane,
         started=clock.now(),
     )
-    journal.create(row, document.file, document.text)
+    # Nothing is lost before the first commit: only reads can have been done.
+    journal.create(row, document.file, document.text, durable=False)
     start = Start(run=row.id, trigger=trigger, parameters=parameters, environment=row.environment)
     show.begin(row, program, named=workspace.named)
     return drive(workspace, document, program, opened, start, show)
