@@ -149,8 +149,10 @@ def referrals(base: str, script: Script, count: int) -> list[str]:
         "consent": {"consentToToShareInfoWithOthers": True, "consentToContact": True},
         "customerProfile": {
             "name": "Contoso", "size": "51to250employees",
-            "address": {"addressLine1": "1 Main St", "city": "Redmond", "state": "WA", "postalCode": "98052", "country": "US"},
-            "team": [{"firstName": "Ada", "lastName": "Lovelace", "email": "ada@contoso.com", "phoneNumber": "+1 425 555 0100"}],
+            "address": {"addressLine1": "1 Main St", "city": "Redmond", "state": "WA", "postalCode": "98052",
+                        "country": "US"},
+            "team": [{"firstName": "Ada", "lastName": "Lovelace", "email": "ada@contoso.com",
+                      "phoneNumber": "+1 425 555 0100"}],
         },
         "details": {"notes": "wants a lakehouse", "dealValue": 25000, "currency": "USD",
                     "closingDateTime": "2027-03-31T00:00:00Z", "requirements": {}},

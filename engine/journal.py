@@ -36,9 +36,9 @@ MIGRATIONS = (
     CREATE INDEX runs_by_lane ON runs (lane, number);
     CREATE INDEX runs_by_business_key ON runs (business_key, number);
     CREATE TABLE records (
-        run INTEGER NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, attempt INTEGER NOT NULL, status TEXT NOT NULL,
-        kind TEXT NOT NULL, inputs TEXT, output TEXT, outputs TEXT, error TEXT, effect TEXT NOT NULL,
-        changed INTEGER NOT NULL, summary TEXT NOT NULL, started TEXT, ended TEXT,
+        run INTEGER NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, attempt INTEGER NOT NULL,
+        status TEXT NOT NULL, kind TEXT NOT NULL, inputs TEXT, output TEXT, outputs TEXT, error TEXT,
+        effect TEXT NOT NULL, changed INTEGER NOT NULL, summary TEXT NOT NULL, started TEXT, ended TEXT,
         PRIMARY KEY (run, number)) WITHOUT ROWID;
     CREATE TABLE tokens (connection TEXT PRIMARY KEY, data BLOB NOT NULL);
     """,

@@ -52,7 +52,7 @@ RunAfter: TypeAlias = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Retry:
     """How often and when a step that failed for a passing reason is tried again."""
 
@@ -64,7 +64,7 @@ class Retry:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
     """One step. One key says what it does."""
 
@@ -102,7 +102,7 @@ Steps: TypeAlias = Annotated[dict[str, Step], Schema({"propertyNames": {"pattern
 OneVariable = Schema({"minProperties": 1, "maxProperties": 1})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Call(Step):
     """Calls an operation of a connection."""
 
@@ -119,7 +119,7 @@ class Call(Step):
         return self.call.partition(".")[2]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Set(Step):
     """Gives a variable a value."""
 
@@ -127,7 +127,7 @@ class Set(Step):
     kind: ClassVar[str] = "set"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Append(Step):
     """Adds one item to a list variable, or text to a text variable."""
 
@@ -135,7 +135,7 @@ class Append(Step):
     kind: ClassVar[str] = "append"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Increment(Step):
     """Adds to a number variable."""
 
@@ -143,7 +143,7 @@ class Increment(Step):
     kind: ClassVar[str] = "increment"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Compose(Step):
     """Gives a value a name."""
 
@@ -151,7 +151,7 @@ class Compose(Step):
     kind: ClassVar[str] = "compose"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Parse(Step):
     """Checks a value against a JSON Schema."""
 
@@ -160,7 +160,7 @@ class Parse(Step):
     kind: ClassVar[str] = "parse"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Select(Step):
     """Filters and maps a list; `item` and `index` are names in `where` and `map`."""
 
@@ -170,7 +170,7 @@ class Select(Step):
     kind: ClassVar[str] = "select"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class If(Step):
     """Runs one of two branches."""
 
@@ -184,7 +184,7 @@ class If(Step):
         yield ("else",), self.else_ or {}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Switch(Step):
     """Runs the case whose text equals the value, else `default`."""
 
@@ -199,7 +199,7 @@ class Switch(Step):
         yield ("default",), self.default or {}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Foreach(Step):
     """Runs its steps once for each item of a list; all items run even if one fails."""
 
@@ -214,7 +214,7 @@ class Foreach(Step):
         yield ("steps",), self.steps
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Limit:
     """When a loop gives up."""
 
@@ -222,7 +222,7 @@ class Limit:
     timeout: Duration = "1h"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Until(Step):
     """Runs its steps until the condition holds (read after each pass)."""
 
@@ -237,7 +237,7 @@ class Until(Step):
         yield ("steps",), self.steps
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Wait(Step):
     """Waits for a time span, or until a time."""
 
@@ -245,7 +245,7 @@ class Wait(Step):
     kind: ClassVar[str] = "wait"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Respond(Step):
     """Answers the caller."""
 
@@ -253,7 +253,7 @@ class Respond(Step):
     kind: ClassVar[str] = "respond"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Fault:
     """Code and message of an error."""
 
@@ -261,7 +261,7 @@ class Fault:
     message: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Terminate(Step):
     """Ends the run at once."""
 
@@ -270,7 +270,7 @@ class Terminate(Step):
     kind: ClassVar[str] = "terminate"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Scope(Step):
     """Groups steps, so that what comes after can follow their common outcome."""
 
@@ -303,7 +303,7 @@ STEP_KINDS: Mapping[str, type[Step]] = {kind.kind: kind for kind in _KINDS}
 LOOPS = (Foreach, Until)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Trigger:
     """What starts a run. One key says which kind it is."""
 
@@ -326,7 +326,7 @@ class Trigger:
         return trigger
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Webhook(Trigger):
     """A call from outside, verified and normalised by a connection."""
 
@@ -334,7 +334,7 @@ class Webhook(Trigger):
     events: Annotated[list[str] | None, Doc("Event types that start a run; absent = all")] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Schedule(Trigger):
     """A time table."""
 
@@ -343,7 +343,7 @@ class Schedule(Trigger):
     missed: Literal["run_once", "run_all", "skip"] = "run_once"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Poll(Trigger):
     """Asks for changes from time to time."""
 
@@ -353,7 +353,7 @@ class Poll(Trigger):
     from_: Annotated[str, Key("from"), Doc("now, start or a time")] = "now"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Manual(Trigger):
     """Started by hand."""
 
@@ -363,7 +363,7 @@ class Manual(Trigger):
 TRIGGER_KINDS: Mapping[str, type[Trigger]] = {"webhook": Webhook, "schedule": Schedule, "poll": Poll, "manual": Manual}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Parameter:
     """A setting of the flow, given by --set or its default."""
 
@@ -373,7 +373,7 @@ class Parameter:
     note: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Alerts:
     """Whom to tell when a run fails or waits for a person."""
 
@@ -382,7 +382,7 @@ class Alerts:
     with_: Annotated[Values, Holds("template"), Key("with")] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Flow:
     """A flow document."""
 

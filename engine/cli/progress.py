@@ -33,6 +33,7 @@ class Progress(Listener):
         super().__init__(self.on_call, self.on_record)
         self.mask = mask
         self.width = 0
+        self.changed = 0
         self.started: datetime | None = None
         self.run: Run | None = None
 
@@ -51,6 +52,7 @@ class Progress(Listener):
 
     def on_record(self, record: Record) -> None:
         """A step ended, or will be tried again."""
+        self.changed += record.changed and record.status == "succeeded"
         if record.status in MARKS:
             self.line(self.sentence(record))
 
@@ -66,7 +68,10 @@ class Progress(Listener):
 
     def end(self, status: str, decider: Decider, error: Mapping[str, Any] | None, place: Place | None) -> None:
         """The last lines: the outcome, and for one that isn't good what to do."""
-        self.line(f"{click.style(status, fg=COLOURS.get(status, 'yellow'))} in {self.elapsed(decider)}")
+        steps = (
+            f"{self.changed} step{'s' * (self.changed != 1)} changed something" if self.changed else "nothing changed"
+        )
+        self.line(f"{click.style(status, fg=COLOURS.get(status, 'yellow'))} in {self.elapsed(decider)}, {steps}")
         if error:
             if place is not None:
                 self.line(f"  at {place} (step {error['step']})")

@@ -18,7 +18,7 @@ from engine.effects import Program
 from engine.errors import ConfigError, DataError, DocumentError, Finding, did_you_mean
 from engine.expressions import ExpressionError, Expressions, Function, arity_message, bare, segments
 from engine.loader.document import Document, Path, load
-from engine.loader.references import Chain, holding, references, texts
+from engine.loader.references import Chain, References, holding, references, texts
 from engine.loader.schema import flow_schema, input_schema, output_schema
 from engine.types import JSON, convert, fields, type_name
 
@@ -78,6 +78,7 @@ class _Checker:
         self.reads: dict[str, set[str]] = {}
         self.tainted: dict[str, set[str]] = {}  # step → of inputs, outputs
         self.secret_variables: set[str] = set()
+        self._references: dict[str, References] = {}
 
     def report(self, path: Path, code: str, message: str, *, key: bool = False, inside: str = "", **more: Any) -> None:
         step = next((str(p) for p in reversed(path) if p in self.paths), "")
@@ -282,7 +283,7 @@ class _Checker:
             self.document.report(place, code, message, step=step or "", **more)
 
         try:
-            parsed = references(self.expressions, source)
+            parsed = self.references(source)
         except ExpressionError as error:
             report(error.code, f"{source.strip()}: {error.message}", error.offset, hint=error.hint)
             return
@@ -294,6 +295,18 @@ class _Checker:
         for chain in parsed.chains:
             for code, message, more in self._chain(chain, step, key, local):
                 report(code, message, chain.offset, **more)
+
+    def references(self, source: str) -> References:
+        """Raises ExpressionError."""
+        if source not in self._references:
+            self._references[source] = references(self.expressions, source)
+        return self._references[source]
+
+    def _safe_chains(self, source: str) -> list[Chain]:
+        try:
+            return self.references(source).chains
+        except ExpressionError:
+            return []
 
     def _locals(self, step: str | None, key: str) -> set[str]:
         """The loop names that hold where an expression of this step stands."""
@@ -427,7 +440,7 @@ class _Checker:
         for key, what in holding(kind).items():
             for _, text in texts(data.get(key) if isinstance(data, dict) else None):
                 parts = [bare(text)] if what == "expression" else [s.text for s in _safe_segments(text)]
-                for chain in (c for part in parts for c in _safe_chains(self.expressions, part)):
+                for chain in (c for part in parts for c in self._safe_chains(part)):
                     first = chain.members[0] if chain.members else None
                     whole = first is None
                     if (
@@ -445,13 +458,6 @@ class _Checker:
 def _safe_segments(text: str) -> list[Any]:
     try:
         return [s for s in segments(text) if s.expression]
-    except ExpressionError:
-        return []
-
-
-def _safe_chains(expressions: Expressions, source: str) -> list[Chain]:
-    try:
-        return references(expressions, source).chains
     except ExpressionError:
         return []
 
