@@ -54,7 +54,7 @@ class Decider(Propagation):
         self.outputs: dict[str, JSON] = {}
         self.business_key: str | None = None
         self.response: JSON = None
-        self._variables = Variables(program.flow.initial_variables())
+        self._variables = Variables(program.flow)
         scope = {
             "trigger": start.trigger,
             "parameters": start.parameters,
@@ -78,7 +78,7 @@ class Decider(Propagation):
         elif isinstance(outcome, Failed):
             self._failed(node, outcome)
         elif node.state == "probing" and outcome.body is None:
-            self._again(node)
+            self._not_done(node)
         else:
             self._settle(
                 node,
@@ -134,7 +134,7 @@ class Decider(Propagation):
             if last is not None and last[1].status in ("started", "uncertain") and not node.fresh:
                 self._revive(node, last[1])
             elif node.path not in self._decisions and not self._condition(node, node.step.when, default=True):
-                self._settle(node, "skipped", code="ConditionFalse")
+                self._pass_over(node, "ConditionFalse")
             else:
                 self._limit_time(node)
                 getattr(self, f"_do_{node.step.kind}")(node, node.step)
@@ -211,24 +211,35 @@ class Decider(Propagation):
     def _retry_later(self, node: Node, error: Mapping[str, JSON], retry_after: float | None) -> bool:
         """Plans the next try: exponential with full jitter, not before Retry-After, within the step's time."""
         policy = node.step.retry or m.Retry()
-        if node.tries > policy.count:
+        tries = node.tries if node.state == "running" else node.probes
+        if tries > policy.count:
             return False
         cap = m.seconds(policy.interval)
         if policy.kind == "exponential":
-            cap = min(cap * 2 ** (node.tries - 1), m.seconds(policy.max_interval))
+            cap = min(cap * 2 ** (tries - 1), m.seconds(policy.max_interval))
             cap = random.Random(f"{self._key(node)}/{node.attempt}").uniform(0, cap)  # noqa: S311 - jitter
         at = self.now + timedelta(seconds=max(cap, retry_after or 0))
-        if node.deadline is not None and at >= node.deadline:
-            return False
         if node.state == "running":
+            if node.deadline is not None and at >= node.deadline:
+                return False
             self._note(node, "retrying", error=error)
         node.state = "retry" if node.state == "running" else "probe_retry"
-        node.tries += 1
         self._effects.append(Timer(f"{node.path}!retry", at))
         return True
 
+    def _not_done(self, node: Node) -> None:
+        """The probe says that the write didn't happen."""
+        policy = node.step.retry or m.Retry()
+        if node.deadline is not None and self.now >= node.deadline:
+            self._settle(node, "timed_out", error=node.error)
+        elif node.frame.dead or node.tries > policy.count:
+            self._settle(node, "failed", error=node.error)
+        else:
+            self._again(node)
+
     def _again(self, node: Node) -> None:
         node.attempt += 1
+        node.tries += 1
         self._invoke(node, _call(node))
 
     def _uncertain(self, node: Node, error: Mapping[str, JSON]) -> None:
@@ -237,12 +248,13 @@ class Decider(Propagation):
         if probe is None:
             self._ask_person(node, error)
             return
-        node.state, node.tries = "probing", 1
+        node.state, node.error, node.probes = "probing", error, 0
         self._active[node.path] = node
         self._probe(node)
 
     def _probe(self, node: Node) -> None:
         step = _call(node)
+        node.probes += 1
         probe = self.program.operations[step.call].probe or ""
         self._effects.append(
             Invoke(node.path, node.attempt, step.alias, probe, node.inputs, "read", None, self._key(node))
@@ -281,21 +293,38 @@ class Decider(Propagation):
             self._probe(node)
         elif what == "wait" and node.state == "wait":
             self._settle(node, "succeeded", summary="waited")
-        elif what == "timeout" and node.state != "person":
+        elif what == "timeout":
             self._time_out(node)
 
     def _time_out(self, node: Node) -> None:
         error = {"step": node.path, "kind": "transient", "code": "Timeout",
                  "message": f"not done within {node.step.timeout}"}  # fmt: skip
-        if node.state == "running" and node.effect == "write":
-            self._effects.append(Abandon(node.path))
-            self._uncertain(node, error)
+        node.error = error
+        if self._uncertain_now(node):
             return
         if node.state == "running":
             self._effects.append(Abandon(node.path))
-        for frame in list(node.inner):
-            self._cancel(frame)
-        self._settle(node, "timed_out", error=error)
+        if [frame for frame in node.inner if not self._cancel(frame)]:
+            node.expired = error
+        else:
+            self._settle(node, "timed_out", error=error)
+
+    def _uncertain_now(self, node: Node) -> bool:
+        if node.state == "running" and node.effect == "write":
+            self._effects.append(Abandon(node.path))
+            lost = {"step": node.path, "kind": "uncertain", "code": "Abandoned",
+                    "message": "no answer was awaited any longer"}  # fmt: skip
+            self._uncertain(node, node.error or lost)
+        return node.state in ("probing", "probe_retry", "person")
+
+    def _resolved(self, frame: Frame) -> None:
+        owner = frame.owner
+        while owner is not None:
+            doubtful = any(n.path.startswith((f"{owner.path}/", f"{owner.path}[")) for n in self._active.values())
+            if owner.expired is not None and not doubtful:
+                self._settle(owner, "timed_out", error=owner.expired)
+                return
+            owner = owner.frame.owner
 
     def _change(self, node: Node, operation: str, given: Mapping[str, JSON]) -> None:
         ((name, value),) = given.items()
@@ -416,7 +445,7 @@ class Decider(Propagation):
             if keys == chosen:
                 taken = block
             else:
-                self._pass_over_block(node.frame, node.path, block)
+                self._pass_over_block(node.frame, block)
         self._enter(node, taken)
 
     def _do_if(self, node: Node, step: m.If) -> None:

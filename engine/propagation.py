@@ -60,7 +60,7 @@ class Propagation(ABC):
             task, argument = (self._replay or self._agenda).popleft()
             task(argument)
         effects, self._effects = self._effects, []
-        return effects if self.status is None else []
+        return effects if self.status is None else [e for e in effects if isinstance(e, Abandon)]
 
     def records(self) -> list[Record]:
         """The records since the last call, in order."""
@@ -127,6 +127,12 @@ class Propagation(ABC):
                 self._follow(frame.nodes[follower])
         if not frame.open:
             self._agenda.append((self._close, frame))
+        if frame.dead:
+            self._resolved(frame)
+
+    @abstractmethod
+    def _resolved(self, frame: Frame) -> None:
+        """A write in a list that was to end has become certain."""
 
     def _note(self, node: Node, status: str, **more: Any) -> None:
         inputs = node.inputs if isinstance(node.step, m.Call) else None
@@ -159,16 +165,17 @@ class Propagation(ABC):
             self._pass_over(node, "RunAfter")
 
     def _pass_over(self, node: Node, code: str) -> None:
+        """Skips a step with all that is in it."""
         for _, block in node.step.blocks():
-            self._pass_over_block(node.frame, node.path, block)
+            self._pass_over_block(node.frame, block)
         kept = node.path in self._last and self._last[node.path][1].status == "skipped"
         self._settle(node, "skipped", code=code, record=not kept)
 
-    def _pass_over_block(self, frame: Frame, path: str, block: Mapping[str, m.Step]) -> None:
+    def _pass_over_block(self, frame: Frame, block: Mapping[str, m.Step]) -> None:
         for name, step in block.items():
             frame.names.own[name] = {"status": "skipped", "body": None, "error": None, "outputs": None}
             for _, inner in step.blocks():
-                self._pass_over_block(frame, path, inner)
+                self._pass_over_block(frame, inner)
 
     def _close(self, frame: Frame) -> None:
         """Every step in the list is final."""
@@ -232,22 +239,33 @@ class Propagation(ABC):
             frame = frame.owner.frame if frame.owner else None
         return False
 
-    def _cancel(self, frame: Frame) -> None:
-        """Ends everything in a list: what runs is cancelled, what hasn't begun is skipped."""
+    def _cancel(self, frame: Frame) -> bool:
+        """Ends everything in a list: what runs is cancelled, what hasn't begun is skipped.
+
+        False if there is a write in it that may or may not have been done: that goes on until it is known.
+        """
         frame.dead = True
+        whole = True
         for node in frame.nodes.values():
             if node.status is not None:
                 continue
-            for inner in list(node.inner):
-                self._cancel(inner)
-            begun = node.started is not None
-            if node.state in ("running", "probing"):
+            doubtful = [inner for inner in node.inner if not self._cancel(inner)]
+            if doubtful or self._uncertain_now(node):
+                whole = False
+                continue
+            if node.state == "running":
                 self._effects.append(Abandon(node.path))
-            self.waiting.pop(node.path, None)
             self._active.pop(node.path, None)
-            node.status = "cancelled" if begun else "skipped"
+            node.status = "skipped" if node.started is None else "cancelled"
             frame.names.own[node.name] = {"status": node.status, "body": None, "error": None, "outputs": None}
+            for _, block in node.step.blocks() if node.started is None else ():
+                self._pass_over_block(frame, block)
             self._note(node, node.status)
+        return whole
+
+    @abstractmethod
+    def _uncertain_now(self, node: Node) -> bool:
+        """Whether a step is a write that may or may not have been done; sees to it that it is found out."""
 
 
 def _seen(node: Node) -> str:

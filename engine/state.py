@@ -43,8 +43,9 @@ class Names(Mapping[str, Any]):
 class Variables(Mapping[str, Any]):
     """The variables. Recorded changes are folded in the order of the journal before the first look at them."""
 
-    def __init__(self, initial: Mapping[str, JSON]) -> None:
-        self._values = dict(initial)
+    def __init__(self, flow: m.Flow) -> None:
+        self._values = flow.initial_variables()
+        self._texts = {name for name, given in flow.variables.items() if given == {"type": "string"}}
         self._private: dict[str, list[Any]] = {}  # lists that nobody else has seen: appended to in place
         self._recorded: list[tuple[int, str, str, JSON]] = []
 
@@ -78,11 +79,12 @@ class Variables(Mapping[str, Any]):
             self._private.pop(name, None)
             self._values[name] = value
         elif operation == "increment":
-            if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in (now or 0, value)):
+            base = 0 if now is None else now
+            if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in (base, value)):
                 raise DataError(f"variable {name}: {type_name(now)} can't be increased by {type_name(value)}")
-            self._values[name] = (now or 0) + value
-        elif isinstance(now, str):
-            self._values[name] = now + to_text(value)
+            self._values[name] = base + value
+        elif isinstance(now, str) or (now is None and name in self._texts):
+            self._values[name] = (now or "") + to_text(value)
         elif now is None or isinstance(now, list):
             if name not in self._private:
                 self._private[name] = list(now or [])
@@ -125,7 +127,9 @@ class Node:
     deadline: datetime | None = None
     inputs: JSON = None
     effect: OperationEffect = "read"
-    state: str = ""  # running, probing, retry, person, wait
+    state: str = ""  # running, retry, wait; of an uncertain write: probing, probe_retry, person
+    probes: int = 0
+    expired: Mapping[str, JSON] | None = None  # a container whose time is up, while a write in it is still uncertain
     fresh: bool = False  # done anew although an earlier attempt had ended it otherwise
     inner: set[Frame] = field(default_factory=set)
     items: list[JSON] = field(default_factory=list)
