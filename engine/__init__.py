@@ -1,5 +1,8 @@
 """flowrun's engine. This module is the whole public surface for connectors and emulators."""
 
+from engine.connections.crm import CRM, NEUTRAL_FIELDS, Change, Lead, LeadResult, LeadStatus, Page
+from engine.connections.entra import PUBLIC_CLOUD, Certificate, Entra, MemoryTokens, Token
+from engine.connections.session import Session, Transport
 from engine.contract import (
     Call,
     Clock,
@@ -15,8 +18,6 @@ from engine.contract import (
     operation,
     retry_after,
 )
-from engine.crm import CRM, NEUTRAL_FIELDS, Change, Lead, LeadResult, LeadStatus, Page
-from engine.entra import PUBLIC_CLOUD, Certificate, Entra, MemoryTokens, Token
 from engine.errors import (
     ConfigError,
     DataError,
@@ -29,7 +30,6 @@ from engine.errors import (
     UncertainError,
     did_you_mean,
 )
-from engine.session import Session, Transport
 from engine.types import JSON, Doc, Guid, Key, Pattern, Range, Schema, Secret, plain
 
 # fmt: off

@@ -44,7 +44,7 @@ from engine.types import JSON, converter
 if TYPE_CHECKING:
     from requests import Response
 
-    from engine.session import Session
+    from engine.connections.session import Session
 
 T = TypeVar("T")
 Effect: TypeAlias = Literal["read", "idempotent", "write"]

@@ -21,13 +21,13 @@ from typing import Any
 
 from requests.adapters import BaseAdapter
 
+from engine.connections.entra import MemoryTokens
 from engine.connections.secrets import Mask, resolver
+from engine.connections.session import Session, Transport, is_loopback
 from engine.contract import Clock, Connector, Context, Result, TokenStore
-from engine.entra import MemoryTokens
 from engine.errors import ConfigError, DataError, DocumentError, did_you_mean
 from engine.loader import Document, load
 from engine.model import seconds
-from engine.session import Session, Transport, is_loopback
 from engine.types import JSON, convert, fields
 
 FILE = "connections.yaml"

@@ -1,4 +1,4 @@
-"""The conformance kit of the CRM protocol (engine.crm.CRM): each test is a rule that every CRM connector keeps.
+"""The conformance kit of the CRM protocol (engine.CRM): each test is a rule that every CRM connector keeps.
 
 A connector's author writes a CrmBench (how to reach a fresh CRM, and how to act as a person in it) and a class:
 

@@ -24,7 +24,7 @@ from engine.types import Secret
 if TYPE_CHECKING:
     from requests import Response
 
-    from engine.session import Session
+    from engine.connections.session import Session
 
 PUBLIC_CLOUD = "https://login.microsoftonline.com"
 EARLY = 300  # seconds before its end from which a token counts as expired
