@@ -137,7 +137,7 @@ class Context:
     clock: Clock
     log: logging.Logger
     tokens: TokenStore
-    folder: str = "."  # relative file paths in settings start here (beside connections.yaml)
+    folder: str = "."  # where relative paths in settings start: beside connections.yaml, in the sandbox its state
 
     @property
     def call(self) -> Call:

@@ -20,7 +20,7 @@ class FlowrunError(Exception):
 
     `message` is for the user, `code` for machines (the vendor's own code where there is one), `hint` says what to do,
     `retry_after` is seconds, `status` is the HTTP status where the error came out of an answer.
-    `answer_lost` is true when the other side may have carried out the request.
+    `answer_lost` is true when the other side may have carried out the request. `outputs` is the failed step's outputs.
     """
 
     kind: ClassVar[Kind] = "bug"
@@ -42,6 +42,7 @@ class FlowrunError(Exception):
         self.status = status
         self.retry_after = retry_after
         self.answer_lost = answer_lost
+        self.outputs: Mapping[str, Any] = {}
 
 
 class ConfigError(FlowrunError):

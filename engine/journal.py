@@ -181,12 +181,14 @@ class Journal:
         self._new.pop(id, None)
 
     def _row(self, run: int, number: int, record: Record) -> tuple[Any, ...]:
+        outputs = self._secure(record.outputs, "outputs" in record.secure)
+        if record.error and outputs:
+            outputs = self.mask(outputs)  # a refusal may quote what it refused
         return (
             run, number, record.path, record.attempt, record.status, record.kind,
             self._secure(record.inputs, "inputs" in record.secure),
             self._secure(record.output, "outputs" in record.secure and record.status != "decided"),
-            self._secure(record.outputs, "outputs" in record.secure),
-            self._error(record.error), record.effect, record.changed, record.summary,
+            outputs, self._error(record.error), record.effect, record.changed, record.summary,
             record.started.isoformat() if record.started else None, record.ended.isoformat() if record.ended else None,
         )  # fmt: skip
 

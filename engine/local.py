@@ -159,7 +159,8 @@ class _Drive:
                 plain(result.outputs) or None,
             )
         except FlowrunError as error:
-            return Failed(call.path, call.attempt, error_of(error), error.retry_after, error.answer_lost)
+            outputs = plain(error.outputs) or None
+            return Failed(call.path, call.attempt, error_of(error), error.retry_after, error.answer_lost, outputs)
         except Exception as error:  # noqa: BLE001 - a bug in a connector: its step fails, the run goes on
             text = f"{type(error).__name__} in {call.alias}.{call.operation}: {self.driver.journal.mask(str(error))}"
             lost = call.effect == "write"

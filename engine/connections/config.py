@@ -294,7 +294,8 @@ class OpenConnections:
         log = logging.getLogger(f"flowrun.{entry}")
         session = Session(hosts, self._transport(transport), self.clock, log)
         tokens = self._tokens.get(entry) or MemoryTokens()
-        return kind(settings, Context(session, self.clock, log, tokens, str(self.project.folder)))
+        folder = self.project.folder if self.environment.emulate is None else self.project.state
+        return kind(settings, Context(session, self.clock, log, tokens, str(folder)))
 
     def _transport(self, given: Mapping[str, JSON]) -> Transport:
         transport = Transport(

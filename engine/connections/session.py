@@ -33,12 +33,6 @@ CLEAN_URL = re.compile(r"https?://[a-z0-9.:-]+/[A-Za-z0-9/._~()'=,;%&$?-]*")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-class StaleStepError(FlowrunError):
-    """The step was cancelled, timed out or handed to another worker; its thread must write nothing more."""
-
-    kind = "transient"
-
-
 @dataclass(frozen=True)
 class Transport:
     """How a connection reaches the network.
@@ -92,7 +86,7 @@ class Session:
         `read`: it changes nothing on the other side (default: by method). `authorize(renew)` gives the headers that
         carry the credential; after a 401 it is asked once more with renew=True and the request repeated.
         Raises ConfigError (host not allowed), RemoteError (redirect away, answer too large), TransientError (network,
-        deadline; `answer_lost` when the request may have arrived), StaleStepError.
+        deadline; `answer_lost` when the request may have arrived; code Stale when the step is no longer wanted).
         """
         read = method.upper() in READ_METHODS if read is None else read
         sent = CaseInsensitiveDict(headers or {})
@@ -156,7 +150,7 @@ class Session:
             if limit <= 0:
                 raise TransientError("the step's time is up", code="Timeout")
         if not read and not call.wanted():
-            raise StaleStepError("the step is no longer wanted: nothing was sent", code="Stale")
+            raise TransientError("the step is no longer wanted: nothing was sent", code="Stale")
         end = self.clock.monotonic() + limit
         proxies = {parts.scheme: self.transport.proxy} if self.transport.proxy else {}
         try:
