@@ -27,4 +27,4 @@ bench: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv .flowrun
+	rm -rf .venv flows/.flowrun

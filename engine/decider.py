@@ -32,8 +32,8 @@ from engine.effects import (
 )
 from engine.errors import DataError
 from engine.expressions import Ambient, bare, to_text
-from engine.propagation import Propagation
-from engine.state import Frame, Names, Node, Variables
+from engine.propagation import Propagation, ancestors
+from engine.state import CHANGES, Frame, Names, Node, Variables
 from engine.types import JSON, type_name
 
 
@@ -55,6 +55,11 @@ class Decider(Propagation):
         self.business_key: str | None = None
         self.response: JSON = None
         self._variables = Variables(program.flow)
+        self._changes = [
+            (order, r)
+            for order, r in self._last.values()
+            if r.kind in {c.kind for c in CHANGES} and r.status == "succeeded"
+        ]
         scope = {
             "trigger": start.trigger,
             "parameters": start.parameters,
@@ -96,26 +101,37 @@ class Decider(Propagation):
         states = {"retry": ("retry", "probe_retry"), "wait": ("wait",)}.get(what)
         return node is None or (states is not None and node.state not in states)
 
-    def _reuse(self, node: Node) -> bool:
-        """Takes a recorded end of a step that isn't a container. False: it has to be done."""
-        order, record = self._last[node.path]
+    def _reuse(self, node: Node, record: Record) -> bool:
+        """Takes a recorded end. False: the step has to be done, or a container's steps have to be gone through."""
+        node.attempt = record.attempt
+        container = any(True for _ in node.step.blocks())
+        if isinstance(node.step, m.Terminate):
+            return False
         if record.output == SECURED and isinstance(node.step, m.Call):
             readers = {name for name, reads in self.program.reads.items() if node.name in reads}
             if readers - self._recorded_names:
                 return False  # volatile, and something that has yet to run needs it
-        node.attempt = record.attempt
-        body = record.output
-        if isinstance(node.step, m.Set | m.Append | m.Increment):
-            if record.status == "succeeded":
-                self._variables.replay(order, node.step.kind, *next(iter(record.output.items())))
-            body = None
-        elif isinstance(node.step, m.Respond):
-            self.response = body
+        entered = container and not isinstance(node.step, m.LOOPS) and record.status not in ("skipped", "cancelled")
+        if entered and node.path in self._within:
+            node.ended = record
+            return False
+        self._replay_changes(node.path)
+        if isinstance(node.step, m.Respond):
+            self.response = record.output
+        for _, block in node.step.blocks():
+            self._pass_over_block(node.frame, block)
         code = record.summary if record.status == "skipped" else ""
+        body = None if isinstance(node.step, CHANGES) else record.output
         self._settle(
             node, record.status, body=body, outputs=record.outputs, error=record.error, code=code, record=False
         )
         return True
+
+    def _replay_changes(self, path: str) -> None:
+        """The recorded changes of variables by this step, or by those in it."""
+        for order, record in self._changes:
+            if record.path == path or path in ancestors(record.path):
+                self._variables.replay(order, record.kind, *next(iter(record.output.items())))
 
     # Steps
 
@@ -124,9 +140,8 @@ class Decider(Propagation):
             return
         node.started = self.now
         last = self._last.get(node.path)
-        container = any(True for _ in node.step.blocks())
-        if last is not None and self._kept(node) and (not container or last[1].status == "skipped"):
-            if not isinstance(node.step, m.Terminate) and self._reuse(node):
+        if last is not None and self._kept(node) and not node.fresh:
+            if self._reuse(node, last[1]):
                 return
         elif last is not None:
             node.attempt = last[1].attempt + 1
@@ -423,8 +438,10 @@ class Decider(Propagation):
             self._complete(owner, status, error=error)
 
     def _complete(self, node: Node, status: str, *, body: JSON = None, error: Mapping[str, JSON] | None = None) -> None:
-        """Ends a container, by a record unless that stands in the journal already."""
-        self._settle(node, status, body=body, error=error, record=not self._stands(node))
+        """Ends a container: as the journal says if it does, else by a new record."""
+        if node.ended is not None:
+            status, body, error = node.ended.status, node.ended.output, node.ended.error
+        self._settle(node, status, body=body, error=error, record=node.ended is None)
 
     def _decide(self, node: Node, choose: Callable[[], JSON]) -> JSON:
         """A container's decision: read back from the journal, else made and recorded."""
@@ -465,10 +482,6 @@ class Decider(Propagation):
         decision = self._decide(node, lambda: {"count": len(node.items), "digest": digest})
         if decision != {"count": len(node.items), "digest": digest}:
             raise DataError("the list is another than the one that the recorded passes ran over", code="ItemsChanged")
-        last = self._last.get(node.path)
-        if self._stands(node) and last is not None:
-            self._settle(node, "succeeded", body=last[1].output, record=False)
-            return
         self._active[node.path] = node
         node.results = [None] * len(node.items)
         for _ in range(min(step.concurrency, len(node.items))):
@@ -500,10 +513,6 @@ class Decider(Propagation):
             self._complete(node, "failed" if node.broken else "succeeded", body=body, error=node.broken)
 
     def _do_until(self, node: Node, step: m.Until) -> None:
-        last = self._last.get(node.path)
-        if self._stands(node) and last is not None:
-            self._settle(node, "succeeded", body=last[1].output, record=False)
-            return
         self._active[node.path] = node
         self._next_pass(node, step)
 

@@ -14,8 +14,10 @@ from typing import Any, Literal
 
 from engine import model as m
 from engine.effects import BAD, FINAL, Abandon, Effect, Program, Record, Start
-from engine.state import Frame, Names, Node, Plan
+from engine.state import CHANGES, Frame, Names, Node, Plan
 from engine.types import JSON
+
+CANCELLED = "Cancelled"  # the summary of steps that ended because something around them did
 
 
 class Propagation(ABC):
@@ -31,11 +33,13 @@ class Propagation(ABC):
         self._retry_failed = retry_failed
         self._last: dict[str, tuple[int, Record]] = {}
         self._decisions: dict[str, Record] = {}
+        self._within: set[str] = set()  # containers that have records of steps in them
         for order, record in enumerate(recorded):
             if record.status == "decided":
                 self._decisions[record.path] = record
             elif record.status != "late":
                 self._last[record.path] = (order, record)
+                self._within.update(ancestors(record.path))
         self._recorded_names = {path.rpartition("/")[2].partition("[")[0] for path in self._last}
         self.now = datetime.min
         self._replay: deque[tuple[Callable[..., None], Any]] = deque()
@@ -82,7 +86,7 @@ class Propagation(ABC):
         frame = Frame(owner, prefix, names, {**scope, "steps": names}, plan, index=index)
         if owner is not None:
             owner.inner.add(frame)
-            frame.settled = owner.frame.settled or self._stands(owner)
+            frame.settled = owner.frame.settled or owner.ended is not None
         frame.open = len(block)
         for name, step in block.items():
             frame.nodes[name] = Node(name, step, prefix + name, frame)
@@ -115,7 +119,7 @@ class Propagation(ABC):
         self._active.pop(node.path, None)
         node.frame.names.own[node.name] = {"status": status, "body": body, "error": error, "outputs": outputs}
         if record:
-            is_variable = isinstance(node.step, m.Set | m.Append | m.Increment)
+            is_variable = isinstance(node.step, CHANGES)
             self._note(node, status, output=node.inputs if is_variable else body, outputs=outputs, error=error,
                        changed=changed, summary=summary or code)  # fmt: skip
         node.inner, node.items, node.results = set(), [], []
@@ -205,11 +209,6 @@ class Propagation(ABC):
 
     # What stands of the records of an earlier process
 
-    def _stands(self, node: Node) -> bool:
-        """Whether a container's recorded success stands."""
-        last = self._last.get(node.path)
-        return last is not None and last[1].status == "succeeded" and not node.fresh
-
     def _kept(self, node: Node) -> bool:
         """Whether what the journal says of this step is taken as it is."""
         last = self._last.get(node.path)
@@ -220,6 +219,8 @@ class Propagation(ABC):
             return False
         if node.frame.settled:
             return True
+        if record.summary == CANCELLED:
+            return False  # the process died before the end of what cancelled it was recorded
         good = record.status == "succeeded" or (record.status == "skipped" and record.summary == "ConditionFalse")
         if self._after_fresh(node) or (self._retry_failed and not good):
             node.fresh = True
@@ -260,7 +261,7 @@ class Propagation(ABC):
             frame.names.own[node.name] = {"status": node.status, "body": None, "error": None, "outputs": None}
             for _, block in node.step.blocks() if node.started is None else ():
                 self._pass_over_block(frame, block)
-            self._note(node, node.status)
+            self._note(node, node.status, summary=CANCELLED)
         return whole
 
     @abstractmethod
@@ -271,3 +272,9 @@ class Propagation(ABC):
 def _seen(node: Node) -> str:
     """A status as run_after sees it: a false `when` counts as succeeded."""
     return "succeeded" if node.code == "ConditionFalse" else str(node.status)
+
+
+def ancestors(path: str) -> list[str]:
+    """The containers around a path: `a[0]/b/c` is in `a` and in `a[0]/b`."""
+    parts = path.split("/")
+    return ["/".join(parts[:n]).removesuffix(f"[{parts[n - 1].partition('[')[2]}") for n in range(1, len(parts))]

@@ -9,9 +9,12 @@ from typing import Any
 
 from engine import model as m
 from engine.contract import Effect as OperationEffect
+from engine.effects import Record
 from engine.errors import DataError
 from engine.expressions import to_text
 from engine.types import JSON, type_name
+
+CHANGES = (m.Set, m.Append, m.Increment)  # the steps that change a variable
 
 
 class Names(Mapping[str, Any]):
@@ -130,6 +133,7 @@ class Node:
     state: str = ""  # running, retry, wait; of an uncertain write: probing, probe_retry, person
     probes: int = 0
     expired: Mapping[str, JSON] | None = None  # a container whose time is up, while a write in it is still uncertain
+    ended: Record | None = None  # a container's recorded end, which stands
     fresh: bool = False  # done anew although an earlier attempt had ended it otherwise
     inner: set[Frame] = field(default_factory=set)
     items: list[JSON] = field(default_factory=list)

@@ -92,7 +92,8 @@ def describe(record: Record) -> str:
     """A record in words."""
     if record.error and record.status != "succeeded":
         return f"{record.error['code']}: {str(record.error['message'])[:200]}"
-    words = {"ConditionFalse": "not needed (when is false)", "RunAfter": "not reached"}
+    words = {"ConditionFalse": "not needed (when is false)", "RunAfter": "not reached",
+             "Cancelled": "ended with what is around it"}  # fmt: skip
     return words.get(record.summary, record.summary)
 
 

@@ -1,0 +1,220 @@
+"""Times and spans as text and back, by the rules of .NET.
+
+Source: .NET, "Standard date and time format strings", "Custom date and time format strings" and the same for TimeSpan.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import TypeAlias
+
+from engine.functions.cultures import DAYS, MONTHS, Culture
+from engine.functions.declare import invalid
+from engine.functions.moments import DAY, HOUR, MINUTE, SECOND, Moment, Span, moment
+
+Token: TypeAlias = tuple[str, int]  # a letter and how often it stands, or a literal text and 0
+_LITERAL = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\\."
+_TIME_LETTERS = "dfFghHKmMstyz"
+_SPAN_LETTERS = "dhmsfF"
+
+
+@lru_cache(maxsize=512)
+def _tokens(pattern: str, letters: str) -> tuple[Token, ...]:
+    """Raises DataError for a quote or escape that doesn't end."""
+    out: list[Token] = []
+    at, token = 0, re.compile(rf"(?P<run>([{letters}])\2*)|%(?P<single>[{letters}])|(?P<literal>{_LITERAL})|(?P<other>.)", re.S)
+    while found := token.match(pattern, at):
+        at = found.end()
+        if run := found["run"]:
+            out += [("K", 1)] * len(run) if run[0] == "K" else [(run[0], len(run))]
+        elif found["single"]:
+            out.append((found["single"], 1))
+        elif literal := found["literal"]:
+            body = literal[1:] if literal[0] == "\\" else literal[1:-1]
+            out.append((re.sub(r"\\(.)", r"\1", body, flags=re.S) if literal[0] != "\\" else body, 0))
+        elif found["other"] in "'\"\\%":
+            raise invalid(f"the format '{pattern[:60]}' has a {found['other']} that nothing follows")
+        else:
+            out.append((found["other"], 0))
+    if any(letter in "fF" and count > 7 for letter, count in out):
+        raise invalid(f"the format '{pattern[:60]}' asks for more than 7 digits of a second")
+    return tuple(out)
+
+
+def _custom(pattern: str, culture: Culture) -> str:
+    """The custom format that a format of one letter stands for."""
+    if len(pattern) > 1:
+        return pattern
+    if (found := culture.dates.get(pattern or "G")) is not None:
+        return found
+    raise invalid(
+        f"'{pattern}' is no time format",
+        f"one letter is a standard format (d D f F g G M O R s t T u U Y); write '%{pattern}' for the single part",
+    )
+
+
+def format_moment(time: Moment, pattern: str, culture: Culture) -> str:
+    """Raises DataError for a format that .NET doesn't know. R, u and U print UTC."""
+    if pattern in ("R", "r", "u", "U") and time.zone:
+        time = time.utc()
+    parts: list[str] = []
+    for letter, count in _tokens(_custom(pattern, culture), _TIME_LETTERS):
+        text = _PRINTED[letter](time, count) if count else letter
+        if letter == "F" and count and not text and parts and parts[-1] == ".":
+            parts.pop()  # no fraction, no point
+        else:
+            parts.append(text)
+    return "".join(parts)
+
+
+def _day(time: Moment, count: int) -> str:
+    clock = time.clock
+    if count <= 2:
+        return f"{clock.day:0{count}d}"
+    name = DAYS[clock.isoweekday() % 7]
+    return name[:3] if count == 3 else name
+
+
+def _month(time: Moment, count: int) -> str:
+    month = time.clock.month
+    if count <= 2:
+        return f"{month:0{count}d}"
+    return MONTHS[month - 1][:3] if count == 3 else MONTHS[month - 1]
+
+
+def _year(time: Moment, count: int) -> str:
+    year = time.clock.year
+    return f"{year % 100 if count <= 2 else year:0{count}d}"
+
+
+def _offset(time: Moment, count: int) -> str:
+    minutes = abs(time.offset) // MINUTE
+    sign = "-" if time.offset < 0 else "+"
+    return f"{sign}{minutes // 60:0{min(count, 2)}d}" + (f":{minutes % 60:02d}" if count > 2 else "")
+
+
+def _fraction(ticks: int, count: int) -> str:
+    return f"{ticks % SECOND:07d}"[:count]
+
+
+_PRINTED: Mapping[str, Callable[[Moment, int], str]] = {
+    "d": _day,
+    "M": _month,
+    "y": _year,
+    "H": lambda time, count: f"{time.clock.hour:0{min(count, 2)}d}",
+    "h": lambda time, count: f"{(time.clock.hour - 1) % 12 + 1:0{min(count, 2)}d}",
+    "m": lambda time, count: f"{time.clock.minute:0{min(count, 2)}d}",
+    "s": lambda time, count: f"{time.clock.second:0{min(count, 2)}d}",
+    "f": lambda time, count: _fraction(time.ticks, count),
+    "F": lambda time, count: _fraction(time.ticks, count).rstrip("0"),
+    "t": lambda time, count: ("AM", "PM")[time.clock.hour >= 12][: min(count, 2)],
+    "g": lambda time, count: "A.D.",  # noqa: ARG005 - the one era there is
+    "z": _offset,
+    "K": lambda time, count: time.zone,  # noqa: ARG005
+}
+
+
+def parse_moment(text: str, pattern: str, culture: Culture) -> Moment:
+    """Reads a time in exactly this format. Raises DataError if it isn't, or if the format has no year."""
+    names, regex = _parser(_custom(pattern, culture))
+    if "y" not in names:
+        raise invalid(f"the format '{pattern[:60]}' has no year")
+    found = regex.fullmatch(text.strip())
+    parts: dict[str, str] = {}
+    for name, part in zip(names, found.groups() if found else (), strict=False):
+        if parts.setdefault(name, part or "") != (part or ""):
+            found = None
+    time = moment(parts) if found else None
+    if time is None:
+        raise invalid(f"'{text[:60]}' isn't a time in the format '{pattern[:60]}'")
+    return time.utc() if pattern == "U" else replace_zone(time, "Z") if pattern in ("R", "r", "u") else time
+
+
+def replace_zone(time: Moment, zone: str) -> Moment:
+    """The same clock with another zone after it."""
+    return Moment(time.ticks, zone)
+
+
+@lru_cache(maxsize=256)
+def _parser(pattern: str) -> tuple[tuple[str, ...], re.Pattern[str]]:
+    names: list[str] = []
+    regex: list[str] = []
+    for letter, count in _tokens(pattern, _TIME_LETTERS):
+        if not count:
+            regex.append(r"\s" if letter.isspace() else re.escape(letter))
+            continue
+        name, part = _read_part(letter, count)
+        if letter == "F" and regex and regex[-1] == r"\.":
+            regex[-1] = rf"(?:\.{part})?"
+        else:
+            regex.append(part)
+        names += [name] if name else []
+    return tuple(names), re.compile("".join(regex), re.ASCII | re.IGNORECASE)
+
+
+def _read_part(letter: str, count: int) -> tuple[str, str]:
+    """The name of the part that a token gives (as `moment` takes it) and the expression that finds it."""
+    digits = r"(\d{1,2})" if count == 1 else r"(\d{2})"
+    match letter:
+        case "d":
+            return ("d", digits) if count <= 2 else ("w", _choice(day[: 3 if count == 3 else None] for day in DAYS))
+        case "M":
+            months = (month[: 3 if count == 3 else None] for month in MONTHS)
+            return ("m", digits) if count <= 2 else ("mon", _choice(months))
+        case "y":
+            return "y", digits if count <= 2 else rf"(\d{{{count}}})"
+        case "H" | "h":
+            return "h", digits
+        case "m":
+            return "n", digits
+        case "s":
+            return "s", digits
+        case "f":
+            return "f", rf"(\d{{{count}}})"
+        case "F":
+            return "f", rf"(\d{{0,{count}}})"
+        case "t":
+            return "half", "([AP])" if count == 1 else "([AP]M)"
+        case "z":
+            return "zone", r"([+-]\d{1,2})" if count == 1 else r"([+-]\d{2})" if count == 2 else r"([+-]\d{2}:\d{2})"
+        case "K":
+            return "zone", r"(Z|[+-]\d{2}:\d{2})?"
+    return "", r"A\.D\."
+
+
+def _choice(names: Iterator[str]) -> str:
+    return f"({'|'.join(names)})"
+
+
+def format_span(span: Span, pattern: str) -> str:
+    """Raises DataError for a format that .NET doesn't know; in a custom one every literal is quoted or escaped."""
+    ticks = abs(span.ticks)
+    sign = "-" if span.ticks < 0 else ""
+    match pattern:
+        case "" | "c" | "t" | "T":
+            return str(span)
+        case "g":
+            days = f"{ticks // DAY}:" if ticks >= DAY else ""
+            fraction = _fraction(ticks, 7).rstrip("0")
+            return f"{sign}{days}{ticks // HOUR % 24}:" + _clock(ticks) + (f".{fraction}" if fraction else "")
+        case "G":
+            return f"{sign}{ticks // DAY}:{ticks // HOUR % 24:02d}:{_clock(ticks)}.{_fraction(ticks, 7)}"
+    if len(pattern) == 1:
+        raise invalid(f"'{pattern}' is no format of a span", f"use c, g or G; write '%{pattern}' for the single part")
+    out = []
+    for letter, count in _tokens(pattern, _SPAN_LETTERS):
+        if not count:
+            out.append(letter)
+            continue
+        if count > (8 if letter == "d" else 7 if letter in "fF" else 2):
+            raise invalid(f"the format '{pattern[:60]}' has too many {letter}")
+        parts = {"d": ticks // DAY, "h": ticks // HOUR % 24, "m": ticks // MINUTE % 60, "s": ticks // SECOND % 60}
+        fraction = _fraction(ticks, count)
+        out.append(f"{parts[letter]:0{count}d}" if letter in parts else fraction if letter == "f" else fraction.rstrip("0"))
+    return "".join(out)
+
+
+def _clock(ticks: int) -> str:
+    return f"{ticks // MINUTE % 60:02d}:{ticks // SECOND % 60:02d}"
