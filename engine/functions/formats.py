@@ -14,30 +14,32 @@ from engine.functions.cultures import DAYS, MONTHS, Culture
 from engine.functions.declare import invalid
 from engine.functions.moments import DAY, HOUR, MINUTE, SECOND, Moment, Span, moment
 
-Token: TypeAlias = tuple[str, int]  # a letter and how often it stands, or a literal text and 0
+Token: TypeAlias = tuple[str, int]  # a letter and how often it stands; or literal text and 0, or -1 where it is bare
 _LITERAL = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\\."
 _TIME_LETTERS = "dfFghHKmMstyz"
 _SPAN_LETTERS = "dhmsfF"
+_IN_UTC = ("R", "r", "u", "U")
 
 
 @lru_cache(maxsize=512)
 def _tokens(pattern: str, letters: str) -> tuple[Token, ...]:
     """Raises DataError for a quote or escape that doesn't end."""
     out: list[Token] = []
-    at, token = 0, re.compile(rf"(?P<run>([{letters}])\2*)|%(?P<single>[{letters}])|(?P<literal>{_LITERAL})|(?P<other>.)", re.S)
-    while found := token.match(pattern, at):
-        at = found.end()
-        if run := found["run"]:
-            out += [("K", 1)] * len(run) if run[0] == "K" else [(run[0], len(run))]
-        elif found["single"]:
-            out.append((found["single"], 1))
-        elif literal := found["literal"]:
-            body = literal[1:] if literal[0] == "\\" else literal[1:-1]
-            out.append((re.sub(r"\\(.)", r"\1", body, flags=re.S) if literal[0] != "\\" else body, 0))
-        elif found["other"] in "'\"\\%":
-            raise invalid(f"the format '{pattern[:60]}' has a {found['other']} that nothing follows")
-        else:
-            out.append((found["other"], 0))
+    token = rf"(?P<run>([{letters}])\2*)|%(?P<single>[{letters}])|(?P<literal>{_LITERAL})|(?P<bare>.)"
+    for found in re.finditer(token, pattern, re.S):
+        match found.lastgroup:
+            case "run":
+                run = found["run"]
+                out += [("K", 1)] * len(run) if run[0] == "K" else [(run[0], len(run))]
+            case "single":
+                out.append((found["single"], 1))
+            case "literal":
+                text = found["literal"]
+                out.append((text[1] if text[0] == "\\" else re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.S), 0))
+            case _ if found["bare"] in "'\"\\%":
+                raise invalid(f"the format '{pattern[:60]}' has a {found['bare']} that nothing follows")
+            case _:
+                out.append((found["bare"], -1))
     if any(letter in "fF" and count > 7 for letter, count in out):
         raise invalid(f"the format '{pattern[:60]}' asks for more than 7 digits of a second")
     return tuple(out)
@@ -57,12 +59,12 @@ def _custom(pattern: str, culture: Culture) -> str:
 
 def format_moment(time: Moment, pattern: str, culture: Culture) -> str:
     """Raises DataError for a format that .NET doesn't know. R, u and U print UTC."""
-    if pattern in ("R", "r", "u", "U") and time.zone:
+    if pattern in _IN_UTC:
         time = time.utc()
     parts: list[str] = []
     for letter, count in _tokens(_custom(pattern, culture), _TIME_LETTERS):
-        text = _PRINTED[letter](time, count) if count else letter
-        if letter == "F" and count and not text and parts and parts[-1] == ".":
+        text = _PRINTED[letter](time, count) if count > 0 else letter
+        if letter == "F" and count > 0 and not text and parts and parts[-1] == ".":
             parts.pop()  # no fraction, no point
         else:
             parts.append(text)
@@ -129,12 +131,7 @@ def parse_moment(text: str, pattern: str, culture: Culture) -> Moment:
     time = moment(parts) if found else None
     if time is None:
         raise invalid(f"'{text[:60]}' isn't a time in the format '{pattern[:60]}'")
-    return time.utc() if pattern == "U" else replace_zone(time, "Z") if pattern in ("R", "r", "u") else time
-
-
-def replace_zone(time: Moment, zone: str) -> Moment:
-    """The same clock with another zone after it."""
-    return Moment(time.ticks, zone)
+    return time.utc() if pattern in _IN_UTC else time
 
 
 @lru_cache(maxsize=256)
@@ -142,7 +139,7 @@ def _parser(pattern: str) -> tuple[tuple[str, ...], re.Pattern[str]]:
     names: list[str] = []
     regex: list[str] = []
     for letter, count in _tokens(pattern, _TIME_LETTERS):
-        if not count:
+        if count <= 0:
             regex.append(r"\s" if letter.isspace() else re.escape(letter))
             continue
         name, part = _read_part(letter, count)
@@ -205,7 +202,9 @@ def format_span(span: Span, pattern: str) -> str:
         raise invalid(f"'{pattern}' is no format of a span", f"use c, g or G; write '%{pattern}' for the single part")
     out = []
     for letter, count in _tokens(pattern, _SPAN_LETTERS):
-        if not count:
+        if count < 0:
+            raise invalid(f"the format '{pattern[:60]}' has a bare '{letter}'", f"write \\{letter} or '{letter}'")
+        if count == 0:
             out.append(letter)
             continue
         if count > (8 if letter == "d" else 7 if letter in "fF" else 2):

@@ -7,7 +7,7 @@ from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import ClassVar
 
 from engine.functions.cultures import DAYS, MONTHS
@@ -51,7 +51,7 @@ class Moment:
         """`time` without a time zone, and what its microseconds leave out of the ticks."""
         return cls((time - _FIRST) // timedelta(microseconds=1) * 10 + ticks, zone)
 
-    @property
+    @cached_property
     def clock(self) -> datetime:
         """The time to the microsecond."""
         return _FIRST + timedelta(microseconds=self.ticks // 10)
@@ -158,7 +158,7 @@ def month_of(name: str) -> int:
 def _zone(text: str) -> str | None:
     if text.upper() in ("", "Z", "GMT", "UTC"):
         return "Z" if text else ""
-    digits = text[1:].replace(":", "").ljust(4, "0")
+    digits = text[1:].replace(":", "").zfill(2).ljust(4, "0")
     if int(digits[:2]) * 60 + int(digits[2:]) > 14 * 60 or int(digits[2:]) > 59:
         return None
     return f"{text[0]}{digits[:2]}:{digits[2:]}"
@@ -167,10 +167,9 @@ def _zone(text: str) -> str | None:
 @cache
 def _patterns() -> tuple[re.Pattern[str], ...]:
     time = (
-        r"(?:(?:T|\s*,?\s+)(?P<h>\d{1,2})(?::(?P<n>\d{2})(?::(?P<s>\d{2})(?:[.,](?P<f>\d{1,20}))?)?(?:\s*(?P<half>[AP]M?))?"
-        r"|\s*(?P<half_only>[AP]M))(?:\s*(?P<zone>Z|GMT|UTC|[+-]\d{2}(?::?\d{2})?))?)?"
+        r"(?:(?:T|\s*,?\s+)(?P<h>\d{1,2})(?=:|\s*[AP]M)(?::(?P<n>\d{2})(?::(?P<s>\d{2})(?:[.,](?P<f>\d{1,20}))?)?)?"
+        r"(?:\s*(?P<half>[AP]M))?(?:\s*(?P<zone>Z|GMT|UTC|[+-]\d{2}(?::?\d{2})?))?)?"
     )
-    time = time.replace("half_only", "half2")
     day = r"(?:(?P<w>[A-Z]{3,9}),?\s+)?"
     dates = (
         r"(?P<y>\d{4})-(?P<m>\d{1,2})(?:-(?P<d>\d{1,2}))?",
