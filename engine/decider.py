@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from engine import model as m
+from engine.contract import Effect as OperationEffect
 from engine.effects import (
     SECURED,
     Abandon,
@@ -186,25 +187,22 @@ class Decider(Propagation):
     def _do_call(self, node: Node, step: m.Call) -> None:
         node.inputs = self._render(node, step.with_)
         node.effect = self.program.operations[step.call].effect_of(node.inputs)
-        self._invoke(node, step)
+        self._invoke(node)
 
-    def _invoke(self, node: Node, step: m.Call) -> None:
-        node.state = "running"
-        self._active[node.path] = node
+    def _invoke(self, node: Node) -> None:
+        self._await(node, "running")
         if node.effect == "write":
             self._note(node, "started")
-        self._effects.append(
-            Invoke(
-                node.path,
-                node.attempt,
-                step.alias,
-                step.operation,
-                node.inputs,
-                node.effect,
-                node.deadline,
-                self._key(node),
-            )
-        )
+        self._ask(node, _call(node).operation, node.effect, node.deadline)
+
+    def _ask(self, node: Node, operation: str, effect: OperationEffect, deadline: datetime | None) -> None:
+        alias, key = _call(node).alias, self._key(node)
+        self._effects.append(Invoke(node.path, node.attempt, alias, operation, node.inputs, effect, deadline, key))
+
+    def _await(self, node: Node, state: str) -> None:
+        """The step now waits for an answer, a timer or a person."""
+        node.state = state
+        self._active[node.path] = node
 
     def _key(self, node: Node) -> str:
         return f"{self.start.run}/{node.path}"
@@ -255,7 +253,7 @@ class Decider(Propagation):
     def _again(self, node: Node) -> None:
         node.attempt += 1
         node.tries += 1
-        self._invoke(node, _call(node))
+        self._invoke(node)
 
     def _uncertain(self, node: Node, error: Mapping[str, JSON]) -> None:
         """A write whose answer was lost: its probe finds out, else a person."""
@@ -263,21 +261,16 @@ class Decider(Propagation):
         if probe is None:
             self._ask_person(node, error)
             return
-        node.state, node.error, node.probes = "probing", error, 0
-        self._active[node.path] = node
-        self._probe(node)
+        node.error, node.probes = error, 0
+        self._probe(node, probe)
 
-    def _probe(self, node: Node) -> None:
-        step = _call(node)
+    def _probe(self, node: Node, probe: str) -> None:
         node.probes += 1
-        probe = self.program.operations[step.call].probe or ""
-        self._effects.append(
-            Invoke(node.path, node.attempt, step.alias, probe, node.inputs, "read", None, self._key(node))
-        )
+        self._await(node, "probing")
+        self._ask(node, probe, "read", None)
 
     def _ask_person(self, node: Node, error: Mapping[str, JSON]) -> None:
-        node.state = "person"
-        self._active[node.path] = node
+        self._await(node, "person")
         self.waiting[node.path] = error
         self._note(node, "uncertain", error={**error, "kind": "uncertain"})
 
@@ -290,8 +283,7 @@ class Decider(Propagation):
         lost = {"step": node.path, "kind": "uncertain", "code": "Interrupted",
                 "message": "the process ended before the answer was recorded"}  # fmt: skip
         if record.status == "uncertain":
-            node.state = "person"
-            self._active[node.path] = node
+            self._await(node, "person")
             self.waiting[node.path] = record.error or lost
         else:
             self._uncertain(node, lost)
@@ -304,8 +296,7 @@ class Decider(Propagation):
         if what == "retry" and node.state == "retry":
             self._again(node)
         elif what == "retry" and node.state == "probe_retry":
-            node.state = "probing"
-            self._probe(node)
+            self._probe(node, self.program.operations[_call(node).call].probe or "")
         elif what == "wait" and node.state == "wait":
             self._settle(node, "succeeded", summary="waited")
         elif what == "timeout":
@@ -400,8 +391,7 @@ class Decider(Propagation):
             at = datetime.fromisoformat(decision.output["until"])
         else:
             self._note(node, "decided", output={"until": at.isoformat()})
-        node.state = "wait"
-        self._active[node.path] = node
+        self._await(node, "wait")
         self._effects.append(Timer(f"{node.path}!wait", at))
 
     def _do_respond(self, node: Node, step: m.Respond) -> None:

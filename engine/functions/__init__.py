@@ -1,9 +1,30 @@
-from engine.expressions import Function, to_text
+"""The functions of the expression language: Workflow Definition Language's under their own names, and a few of ours.
 
-FUNCTIONS = {
-    f.name: f
-    for f in [
-        Function("concat", lambda *a: "".join(map(to_text, a)), 1),
-        Function("first", lambda a: a[0] if a else None, 1, 1),
-    ]
+Source: Microsoft, "Reference guide to functions in expressions for workflows in Azure Logic Apps and Power Automate".
+"""
+
+from collections.abc import Mapping
+
+from engine.expressions import Function
+from engine.functions import (
+    conversion,
+    dates,
+    jsonpaths,
+    lists,
+    logic,
+    maths,
+    objects,
+    text,
+    uris,
+    xmltexts,
+)
+
+# By name, in the order of the reference: module by module, each from its top.
+FUNCTIONS: Mapping[str, Function] = {
+    function.name: function
+    for module in (text, lists, objects, logic, maths, conversion, xmltexts, dates, uris, jsonpaths)
+    for function in vars(module).values()
+    if isinstance(function, Function)
 }
+
+__all__ = ["FUNCTIONS"]

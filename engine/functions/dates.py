@@ -39,7 +39,7 @@ def _now(ambient: Ambient) -> Moment:
 
 
 @function("utcNow")
-def utc_now(ambient: Ambient, format: str = "o") -> JSON:  # noqa: A002 - the name in the reference
+def utc_now(ambient: Ambient, format: str = "o") -> JSON:
     """The present time in UTC: the same throughout one attempt of a step.
 
     utcNow('yyyy-MM-dd') → "2018-03-15"
@@ -48,7 +48,7 @@ def utc_now(ambient: Ambient, format: str = "o") -> JSON:  # noqa: A002 - the na
 
 
 @function("getFutureTime")
-def get_future_time(ambient: Ambient, interval: int, unit: str, format: str = "o") -> JSON:  # noqa: A002
+def get_future_time(ambient: Ambient, interval: int, unit: str, format: str = "o") -> JSON:
     """The present time plus a number of units: Second, Minute, Hour, Day, Week, Month or Year.
 
     getFutureTime(5, 'Day', 'D') → "Tuesday, March 20, 2018"
@@ -57,7 +57,7 @@ def get_future_time(ambient: Ambient, interval: int, unit: str, format: str = "o
 
 
 @function("getPastTime")
-def get_past_time(ambient: Ambient, interval: int, unit: str, format: str = "o") -> JSON:  # noqa: A002
+def get_past_time(ambient: Ambient, interval: int, unit: str, format: str = "o") -> JSON:
     """The present time minus a number of units: Second, Minute, Hour, Day, Week, Month or Year.
 
     getPastTime(5, 'Day', 'D') → "Saturday, March 10, 2018"
@@ -66,7 +66,7 @@ def get_past_time(ambient: Ambient, interval: int, unit: str, format: str = "o")
 
 
 @function("addSeconds")
-def add_seconds(timestamp: Moment, seconds: int, format: str = "o") -> JSON:  # noqa: A002
+def add_seconds(timestamp: Moment, seconds: int, format: str = "o") -> JSON:
     """A time plus a number of seconds, which may be negative.
 
     addSeconds('2018-03-15T00:00:00Z', 10) → "2018-03-15T00:00:10.0000000Z"
@@ -75,7 +75,7 @@ def add_seconds(timestamp: Moment, seconds: int, format: str = "o") -> JSON:  # 
 
 
 @function("addMinutes")
-def add_minutes(timestamp: Moment, minutes: int, format: str = "o") -> JSON:  # noqa: A002
+def add_minutes(timestamp: Moment, minutes: int, format: str = "o") -> JSON:
     """A time plus a number of minutes, which may be negative.
 
     addMinutes('2018-03-15T00:20:00Z', -10) → "2018-03-15T00:10:00.0000000Z"
@@ -84,7 +84,7 @@ def add_minutes(timestamp: Moment, minutes: int, format: str = "o") -> JSON:  # 
 
 
 @function("addHours")
-def add_hours(timestamp: Moment, hours: int, format: str = "o") -> JSON:  # noqa: A002
+def add_hours(timestamp: Moment, hours: int, format: str = "o") -> JSON:
     """A time plus a number of hours, which may be negative.
 
     addHours('2018-03-15T00:00:00Z', 10) → "2018-03-15T10:00:00.0000000Z"
@@ -93,7 +93,7 @@ def add_hours(timestamp: Moment, hours: int, format: str = "o") -> JSON:  # noqa
 
 
 @function("addDays")
-def add_days(timestamp: Moment, days: int, format: str = "o") -> JSON:  # noqa: A002
+def add_days(timestamp: Moment, days: int, format: str = "o") -> JSON:
     """A time plus a number of days, which may be negative.
 
     addDays('2018-03-15T00:00:00Z', 10, 'yyyy-MM-dd') → "2018-03-25"
@@ -102,7 +102,7 @@ def add_days(timestamp: Moment, days: int, format: str = "o") -> JSON:  # noqa: 
 
 
 @function("addToTime")
-def add_to_time(timestamp: Moment, interval: int, unit: str, format: str = "o") -> JSON:  # noqa: A002
+def add_to_time(timestamp: Moment, interval: int, unit: str, format: str = "o") -> JSON:
     """A time plus a number of units: Second, Minute, Hour, Day, Week, Month or Year.
 
     A month later is the same day of the month, or the last one of a shorter month.
@@ -113,7 +113,7 @@ def add_to_time(timestamp: Moment, interval: int, unit: str, format: str = "o") 
 
 
 @function("subtractFromTime")
-def subtract_from_time(timestamp: Moment, interval: int, unit: str, format: str = "o") -> JSON:  # noqa: A002
+def subtract_from_time(timestamp: Moment, interval: int, unit: str, format: str = "o") -> JSON:
     """A time minus a number of units: Second, Minute, Hour, Day, Week, Month or Year.
 
     subtractFromTime('2018-01-02T00:00:00Z', 1, 'Day') → "2018-01-01T00:00:00.0000000Z"
@@ -122,7 +122,7 @@ def subtract_from_time(timestamp: Moment, interval: int, unit: str, format: str 
 
 
 @function("startOfHour")
-def start_of_hour(timestamp: Moment, format: str = "o") -> JSON:  # noqa: A002
+def start_of_hour(timestamp: Moment, format: str = "o") -> JSON:
     """The beginning of the hour that a time lies in.
 
     startOfHour('2018-03-15T13:30:30Z') → "2018-03-15T13:00:00.0000000Z"
@@ -131,7 +131,7 @@ def start_of_hour(timestamp: Moment, format: str = "o") -> JSON:  # noqa: A002
 
 
 @function("startOfDay")
-def start_of_day(timestamp: Moment, format: str = "o") -> JSON:  # noqa: A002
+def start_of_day(timestamp: Moment, format: str = "o") -> JSON:
     """The beginning of the day that a time lies in.
 
     startOfDay('2018-03-15T13:30:30Z') → "2018-03-15T00:00:00.0000000Z"
@@ -140,7 +140,7 @@ def start_of_day(timestamp: Moment, format: str = "o") -> JSON:  # noqa: A002
 
 
 @function("startOfMonth")
-def start_of_month(timestamp: Moment, format: str = "o") -> JSON:  # noqa: A002
+def start_of_month(timestamp: Moment, format: str = "o") -> JSON:
     """The beginning of the month that a time lies in.
 
     startOfMonth('2018-03-15T13:30:30Z', 'yyyy-MM-dd') → "2018-03-01"
@@ -186,7 +186,7 @@ def ticks(timestamp: Moment) -> JSON:
 
 
 @function("formatDateTime")
-def format_date_time(timestamp: Moment, format: str = "o", locale: Culture = EN_US) -> JSON:  # noqa: A002
+def format_date_time(timestamp: Moment, format: str = "o", locale: Culture = EN_US) -> JSON:
     """A time in a .NET format: one letter (d D f F g G M O R s t T u U Y) or a custom one such as 'yyyy-MM-dd HH:mm'.
 
     formatDateTime('03/15/2018 12:00:00', 'yyyy-MM-ddTHH:mm:ss') → "2018-03-15T12:00:00"
@@ -195,7 +195,7 @@ def format_date_time(timestamp: Moment, format: str = "o", locale: Culture = EN_
 
 
 @function("parseDateTime")
-def parse_date_time(timestamp: str, locale: Culture = EN_US, format: str | None = None) -> JSON:  # noqa: A002
+def parse_date_time(timestamp: str, locale: Culture = EN_US, format: str | None = None) -> JSON:
     """The time that a text names, in the format "o". With a .NET format the text has to have exactly that form.
 
     parseDateTime('10/20/2014 15h', 'en-US', 'MM/dd/yyyy HH\\\\h') → "2014-10-20T15:00:00.0000000"
@@ -216,7 +216,7 @@ def date_difference(start: Moment, end: Moment) -> JSON:
 
 
 @function("formatTimeSpan")
-def format_time_span(span: Span, format: str, locale: Culture = EN_US) -> JSON:  # noqa: A002
+def format_time_span(span: Span, format: str, locale: Culture = EN_US) -> JSON:
     """A span of time in a .NET format: c, g, G, or a custom one of d h m s f F with every other character quoted.
 
     formatTimeSpan('1.12:30:00', "d' days 'hh\\\\:mm") → "1 days 12:30"
@@ -225,7 +225,7 @@ def format_time_span(span: Span, format: str, locale: Culture = EN_US) -> JSON: 
 
 
 @function("convertFromUtc")
-def convert_from_utc(timestamp: Moment, target: Zone, format: str = "o") -> JSON:  # noqa: A002
+def convert_from_utc(timestamp: Moment, target: Zone, format: str = "o") -> JSON:
     """A time in UTC by the clock of a zone, named as Windows or IANA names it. The result doesn't say its zone.
 
     convertFromUtc('2018-01-01T08:00:00.0000000Z', 'Pacific Standard Time') → "2018-01-01T00:00:00.0000000"
@@ -234,7 +234,7 @@ def convert_from_utc(timestamp: Moment, target: Zone, format: str = "o") -> JSON
 
 
 @function("convertToUtc")
-def convert_to_utc(timestamp: Moment, source: Zone, format: str = "o") -> JSON:  # noqa: A002
+def convert_to_utc(timestamp: Moment, source: Zone, format: str = "o") -> JSON:
     """A time by the clock of a zone in UTC; of an hour that comes twice the second one.
 
     A time that the clock leaves out is an error, and so is one that says another offset than the zone's.
@@ -245,7 +245,7 @@ def convert_to_utc(timestamp: Moment, source: Zone, format: str = "o") -> JSON: 
 
 
 @function("convertTimeZone")
-def convert_time_zone(timestamp: Moment, source: Zone, target: Zone, format: str = "o") -> JSON:  # noqa: A002
+def convert_time_zone(timestamp: Moment, source: Zone, target: Zone, format: str = "o") -> JSON:
     """A time by the clock of one zone as the clock of another shows it. The result doesn't say its zone.
 
     convertTimeZone('2018-01-01T08:00:00.0000000Z', 'UTC', 'Pacific Standard Time') → "2018-01-01T00:00:00.0000000"

@@ -56,7 +56,7 @@ def function(name: str) -> Callable[[Callable[..., JSON]], Function]:
         impure = parameters[:1] == ("ambient",)
         parameters = parameters[impure:]
         rest = code.co_varnames[code.co_argcount] if code.co_flags & _VARARGS else ""
-        least = len(parameters) - len(call.__defaults__ or ())  # type: ignore[attr-defined]
+        least = len(parameters) - len(call.__defaults__ or ())
         shown = [p if i < least else f"{p}?" for i, p in enumerate(parameters)] + ([f"{rest}…"] if rest else [])
         return Function(
             name,
@@ -80,7 +80,7 @@ def _checked(
     name: str, call: Callable[..., JSON], parameters: tuple[str, ...], least: int, has_rest: bool
 ) -> Callable[..., JSON]:
     readers: list[tuple[str, Reader]] = []
-    defaults: tuple[Any, ...] = call.__defaults__ or ()  # type: ignore[attr-defined]
+    defaults: tuple[Any, ...] = call.__defaults__ or ()
     handed_in = unwrap(call).__code__.co_argcount - len(parameters) + has_rest
     last = len(parameters) - 1
 

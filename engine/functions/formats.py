@@ -112,9 +112,9 @@ _PRINTED: Mapping[str, Callable[[Moment, int], str]] = {
     "f": lambda time, count: _fraction(time.ticks, count),
     "F": lambda time, count: _fraction(time.ticks, count).rstrip("0"),
     "t": lambda time, count: ("AM", "PM")[time.clock.hour >= 12][: min(count, 2)],
-    "g": lambda time, count: "A.D.",  # noqa: ARG005 - the one era there is
+    "g": lambda time, count: "A.D.",  # the one era there is
     "z": _offset,
-    "K": lambda time, count: time.zone,  # noqa: ARG005
+    "K": lambda time, count: time.zone,
 }
 
 
@@ -211,7 +211,9 @@ def format_span(span: Span, pattern: str) -> str:
             raise invalid(f"the format '{pattern[:60]}' has too many {letter}")
         parts = {"d": ticks // DAY, "h": ticks // HOUR % 24, "m": ticks // MINUTE % 60, "s": ticks // SECOND % 60}
         fraction = _fraction(ticks, count)
-        out.append(f"{parts[letter]:0{count}d}" if letter in parts else fraction if letter == "f" else fraction.rstrip("0"))
+        out.append(
+            f"{parts[letter]:0{count}d}" if letter in parts else fraction if letter == "f" else fraction.rstrip("0")
+        )
     return "".join(out)
 
 

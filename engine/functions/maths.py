@@ -80,9 +80,7 @@ def mod(dividend: float, divisor: float) -> JSON:
     mod(-5, 2) → -1
     """
     _not_zero(divisor)
-    return _calculate(
-        dividend, divisor, lambda a, b: a - b * _quotient(a, b), lambda a, b: EXACT.remainder(a, b), math.fmod
-    )
+    return _calculate(dividend, divisor, lambda a, b: a - b * _quotient(a, b), EXACT.remainder, math.fmod)
 
 
 def _not_zero(divisor: float) -> None:

@@ -136,7 +136,9 @@ def moment(parts: Mapping[str, str | None]) -> Moment | None:
     fraction = parts.get("f") or ""
     zone = _zone(parts.get("zone") or "")
     try:
-        clock = datetime(year, month, int(parts.get("d") or 1), hour, int(parts.get("n") or 0), int(parts.get("s") or 0))
+        clock = datetime(
+            year, month, int(parts.get("d") or 1), hour, int(parts.get("n") or 0), int(parts.get("s") or 0)
+        )
     except ValueError:
         return None
     if zone is None:

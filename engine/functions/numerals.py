@@ -127,7 +127,7 @@ def _general(number: float, letter: str, precision: int | None) -> str:
     else:
         exact = _rounded(exact, precision)
     if not exact or -5 < exact.adjusted() < precision:
-        return _trimmed(abs(exact) if not exact else exact)
+        return _trimmed(exact if exact else abs(exact))
     return _scientific(exact, "E" if letter in "GR" else "e", 2, None)
 
 

@@ -14,7 +14,7 @@ from engine.functions.values import text_of
 from engine.types import JSON
 
 # What .NET calls white space: Python's idea of it, without the separators U+001C to U+001F.
-_WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_WHITE = "".join(c for c in map(chr, range(0x3001)) if c.isspace() and not "\x1c" <= c <= "\x1f")
 _UNCASED = frozenset("\u0130\u0131")  # Turkish dotted I and dotless i belong to one language only
 
 

@@ -6,7 +6,7 @@ Source of the pairs: Unicode CLDR, windowsZones (the pair of each Windows name f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, timedelta, tzinfo
 from functools import lru_cache
 from typing import ClassVar
 
@@ -123,7 +123,6 @@ Mid-Atlantic Standard Time=Etc/GMT+2
 Azores Standard Time=Atlantic/Azores
 Cape Verde Standard Time=Atlantic/Cape_Verde
 UTC=Etc/UTC
-Coordinated Universal Time=Etc/UTC
 GMT Standard Time=Europe/London
 Greenwich Standard Time=Atlantic/Reykjavik
 Sao Tome Standard Time=Africa/Sao_Tome
