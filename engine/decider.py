@@ -376,16 +376,16 @@ class Decider(Propagation):
         return items
 
     def _do_wait(self, node: Node, step: m.Wait) -> None:
-        given = self._render(node, step.wait)
-        if isinstance(given, dict):
-            text = str(given.get("until"))
+        given = step.wait.until if isinstance(step.wait, m.Moment) else step.wait
+        text = to_text(self._render(node, given))
+        if isinstance(step.wait, m.Moment):
             try:
                 at = datetime.fromisoformat(text)
                 at = at if at.tzinfo else at.replace(tzinfo=self.now.tzinfo)
             except ValueError as error:
                 raise DataError(f"'{text}' is no time", code="Time", hint="write 2026-11-24T12:00:00Z") from error
         else:
-            at = self.now + timedelta(seconds=m.seconds(str(given)))
+            at = self.now + timedelta(seconds=m.seconds(text))
         decision = self._decisions.get(node.path)
         if decision is not None and isinstance(decision.output, dict):
             at = datetime.fromisoformat(decision.output["until"])

@@ -16,7 +16,9 @@ from engine.types import JSON, Doc, Key, Pattern, Range, Schema, convert, conver
 
 Status: TypeAlias = Literal["succeeded", "failed", "skipped", "timed_out", "cancelled"]
 NAME = r"[a-z][a-z0-9_]*"
-DURATION = r"(?:(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+|P(?:\d+W|(?:\d+D)?(?:T(?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?)?))"
+DURATION = (
+    r"(?:(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+|P(?=\d|T\d)(?:\d+W|(?:\d+D)?(?:T(?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?)?))"
+)
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,14 @@ Expr: TypeAlias = Annotated[str | bool, Holds("expression")]
 Items: TypeAlias = Annotated[str | list[Any], Holds("expression")]
 Value: TypeAlias = Annotated[Any, Holds("template")]
 Values: TypeAlias = Annotated[dict[str, Any], Holds("template")]
+Template: TypeAlias = Annotated[str, Pattern(r"(?s:.*\{\{.*)", "an expression in {{ }}")]
 Duration: TypeAlias = Annotated[str, Pattern(DURATION, "a duration such as 10m, 1h30m or PT10M")]
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(duration: str) -> float:
     """Seconds of `10m`, `1h30m`, `500ms` or an ISO 8601 duration (days to seconds, or weeks). Raises DataError."""
-    if not re.fullmatch(DURATION, duration) or duration in ("P", "PT"):
+    if not re.fullmatch(DURATION, duration):
         raise DataError(f"'{duration}' is no duration", code="Duration", hint="write 10m, 1h30m or PT10M")
     if duration.startswith("P"):
         found = re.findall(r"(\d+(?:\.\d+)?)([WDHMS])", duration)
@@ -238,10 +241,17 @@ class Until(Step):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Moment:
+    """A point in time."""
+
+    until: Annotated[str, Doc("Such as 2026-11-24T12:00:00Z")]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Wait(Step):
     """Waits for a time span, or until a time."""
 
-    wait: Annotated[Duration | dict[str, str], Holds("template"), Doc("10m, or {until: time}")]
+    wait: Annotated[Duration | Template | Moment, Holds("template"), Doc("10m, or {until: time}")]
     kind: ClassVar[str] = "wait"
 
 

@@ -25,8 +25,8 @@ from engine.types import JSON
 
 BINARY = "application/octet-stream"
 TEXT = "text/plain;charset=utf-8"
-_TEXTUAL = re.compile(r"text/|application/(?:.*\+)?(?:json|xml)\b", re.IGNORECASE)
-_CHARSET = re.compile(r";\s*charset=\"?([\w.:-]+)", re.IGNORECASE)
+_TEXTUAL = r"(?i)text/|application/(?:.*\+)?(?:json|xml)\b"
+_CHARSET = r"(?i);\s*charset=\"?([\w.:-]+)"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Content:
 
     def text(self) -> str:
         """In the charset of its type, UTF-8 where it names none. Raises DataError for bytes that aren't in it."""
-        found = _CHARSET.search(self.type)
+        found = re.search(_CHARSET, self.type)
         charset = found.group(1) if found else "utf-8"
         try:
             return self.data.decode("utf-8-sig" if charset.lower() == "utf-8" else charset)
@@ -143,7 +143,7 @@ def string(value: JSON) -> JSON:
 
     string(10) → "10"
     """
-    if isinstance(value, Mapping) and _TEXTUAL.match(str(value.get("$content-type"))):
+    if isinstance(value, Mapping) and re.match(_TEXTUAL, str(value.get("$content-type"))):
         content = Content.read(value)
         if content is not None:
             return content.text()

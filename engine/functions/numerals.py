@@ -17,8 +17,9 @@ from engine.functions.values import LARGEST_INT, Exact, comparable
 
 _ROUNDING = Context(prec=1000, rounding=ROUND_HALF_UP)
 _MOST_DIGITS = 99
-_INT = re.compile(r"[ \t-\r]*([+-]?[0-9]+)[ \t-\r]*")
-_FLOAT = re.compile(
+# Patterns as text: they are compiled when first used, for a cheap start.
+_INT = r"[ \t-\r]*([+-]?[0-9]+)[ \t-\r]*"
+_FLOAT = (
     r"[ \t-\r]*(?P<sign>[+-]?)(?=\.?[0-9])(?P<whole>[0-9][0-9,]*)?(?:\.(?P<part>[0-9]*))?"
     r"(?P<power>[eE][+-]?[0-9]{1,4})?[ \t-\r]*(?P<trailing>[+-]?)[ \t-\r]*"
 )
@@ -26,14 +27,14 @@ _FLOAT = re.compile(
 
 def parse_int(text: str) -> int | None:
     """A whole number of 64 bits, with sign and white space around, else None."""
-    found = _INT.fullmatch(text) if len(text) < 100 else None
+    found = re.fullmatch(_INT, text) if len(text) < 100 else None
     number = int(found.group(1)) if found else None
     return number if number is not None and -LARGEST_INT - 1 <= number <= LARGEST_INT else None
 
 
 def parse_decimal(text: str) -> Decimal | None:
     """A number as .NET reads it, else None: thousands separators anywhere, and the sign may come last."""
-    found = _FLOAT.fullmatch(text) if len(text) < 1000 else None
+    found = re.fullmatch(_FLOAT, text) if len(text) < 1000 else None
     if found is None or (found["sign"] and found["trailing"]):
         return None
     whole = (found["whole"] or "").replace(",", "")

@@ -14,10 +14,9 @@ _START = (
     "A-Za-z_:\xc0-\xd6\xd8-\xf6\xf8-\u02ff\u0370-\u037d\u037f-\u1fff\u200c\u200d\u2070-\u218f\u2c00-\u2fef"
     "\u3001-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd\U00010000-\U000effff"
 )
-_UNFIT_IN_NAME = re.compile(
-    f"_(?=x(?:[0-9A-Fa-f]{{4}}|[0-9A-Fa-f]{{8}})_)|[^{_START}0-9.\xb7\u0300-\u036f\u203f\u2040-]"
-)
-_UNFIT_AT_START = re.compile(f"[^{_START}]")
+# Patterns as text: they are compiled when first used, for a cheap start.
+_UNFIT_AT_START = f"[^{_START}]"
+_UNFIT_IN_NAME = f"_(?=x(?:[0-9A-Fa-f]{{4}}|[0-9A-Fa-f]{{8}})_)|[^{_START}0-9.\xb7\u0300-\u036f\u203f\u2040-]"
 
 
 @function("encodeXmlValue")
@@ -52,10 +51,10 @@ def encode_xml_name(text: str) -> JSON:
 
     encodeXmlName('Order Details') → "Order_x0020_Details"
     """
-    first = _UNFIT_AT_START.sub(_escaped, text[:1])
+    first = re.sub(_UNFIT_AT_START, _escaped, text[:1])
     if first != text[:1]:
-        return first + _UNFIT_IN_NAME.sub(_escaped, text[1:])
-    return _UNFIT_IN_NAME.sub(_escaped, text)
+        return first + re.sub(_UNFIT_IN_NAME, _escaped, text[1:])
+    return re.sub(_UNFIT_IN_NAME, _escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -7,7 +7,6 @@ Parts that do not fit the schema are set aside, so that the rest is still checke
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,16 +14,16 @@ from typing import Any
 from engine import model
 from engine.contract import Connector, Event, Operation
 from engine.effects import Program
-from engine.errors import ConfigError, DataError, DocumentError, Finding, did_you_mean
+from engine.errors import ConfigError, DocumentError, Finding, did_you_mean
 from engine.expressions import ExpressionError, Expressions, Function, arity_message, bare, segments
 from engine.loader.document import Document, Path, load
+from engine.loader.fit import at, faults_of_schema, fit
 from engine.loader.references import Chain, References, holding, references, texts
 from engine.loader.schema import flow_schema, input_schema, output_schema
-from engine.types import JSON, convert, fields, type_name
+from engine.types import JSON, fields, type_name
 
 ROOTS = frozenset({"trigger", "parameters", "variables", "steps", "run"})
 RECORD = frozenset({"status", "body", "error", "outputs"})
-NAME_WORDS = "a-z, 0-9 and _, beginning with a letter"
 RUN = frozenset({"id", "flow", "environment"})
 
 
@@ -81,7 +80,7 @@ class _Checker:
         self._references: dict[str, References] = {}
 
     def report(self, path: Path, code: str, message: str, *, key: bool = False, inside: str = "", **more: Any) -> None:
-        step = next((str(p) for p in reversed(path) if p in self.paths), "")
+        step = _step_of(path)
         self.document.report(self.document.place(path, key=key, inside=inside), code, message, step=step, **more)
 
     def check(self) -> Program | None:
@@ -89,7 +88,7 @@ class _Checker:
         called = {text for _, text in texts(self.document.data) if text in self.operations}
         schema = flow_schema({name: input_schema(self.operations[name]) for name in sorted(called)})
         data = copy.deepcopy(self.document.data)
-        self._against(schema, data)
+        fit(self.report, schema, data)
         flow = model.build(data)
         functions = dict(self.catalog.functions)
         for alias, connector in self.aliases.items():
@@ -97,15 +96,20 @@ class _Checker:
         self.expressions = Expressions(functions)
         self.flow = flow
         self._names()
+        self.loops = {name: step for name, step in flow.all_steps.items() if isinstance(step, model.LOOPS)}
         self._order(("steps",), flow.steps, frozenset())
         for name, step in flow.all_steps.items():
             self._step(name, step)
         for name, trigger in flow.triggers.items():
-            self._expressions(trigger, ("triggers", name), None)
+            self._expressions(trigger, ("triggers", name), None, roots=frozenset({"trigger", "parameters"}))
+            self._schemas(("triggers", name, "schema"), ("triggers", name, "manual", "inputs"))
             hook: str | None = getattr(trigger, "webhook", None)
             if hook is not None and hook not in flow.connections:
                 self._unknown(("triggers", name, "webhook"), "connection", hook, set(flow.connections))
         self._expressions(flow, (), None)
+        if flow.alerts is not None:
+            self._expressions(flow.alerts, ("alerts",), None)
+            self._operation(("alerts", "to"), flow.alerts.to)
         self._taint()
         secure = {name: frozenset(parts) for name, parts in self.tainted.items() if parts}
         reads = {name: frozenset(steps) for name, steps in self.reads.items()}
@@ -137,55 +141,6 @@ class _Checker:
     def _unknown(self, path: Path, what: str, name: str, known: set[str], **more: Any) -> None:
         hint = did_you_mean(name, known)
         self.report(path, f"Unknown{what.title()}", f"unknown {what} '{name}'", found=f"'{name}'", hint=hint, **more)
-
-    def _against(self, schema: dict[str, Any], data: JSON) -> None:
-        """Reports what doesn't fit the schema and takes it out of `data`."""
-        from jsonschema import Draft202012Validator
-
-        errors = [e for top in Draft202012Validator(schema).iter_errors(data) for e in _leaves(top)]
-        for error in errors:
-            self._schema_finding(error)
-        if errors:
-            _set_aside(data, errors)
-
-    def _schema_finding(self, error: Any) -> None:
-        path: Path = tuple(error.absolute_path)
-        found = type_name(error.instance)
-        match error.validator:
-            case "additionalProperties" | "unevaluatedProperties":
-                known = set(error.schema.get("properties", {}))
-                for key in error.instance.keys() - known:
-                    self._unknown((*path, key), "key", key, known, key=True)
-            case "required":
-                missing = [k for k in error.validator_value if k not in error.instance]
-                self.report(path, "MissingKey", f"{_where(path)} needs {', '.join(missing)}", key=True)
-            case "anyOf" if error.schema.get("$comment"):
-                kinds = {k for option in error.validator_value for k in option["required"]}
-                hint = next((h for k in error.instance if (h := did_you_mean(k, kinds)).startswith("did")), "")
-                self.report(path, "NoKind", f"{_where(path)}: no key says what it does", key=True,
-                            expected="one of " + ", ".join(sorted(kinds)), hint=hint)  # fmt: skip
-            case "type" | "anyOf":
-                wanted = (
-                    error.validator_value if error.validator == "type" else [_shape(o) for o in error.validator_value]
-                )
-                words = " or ".join([wanted] if isinstance(wanted, str) else dict.fromkeys(map(str, wanted)))
-                self.report(path, "WrongType", f"{_where(path)}: wrong type", expected=words, found=found)
-            case "enum":
-                allowed = [str(v) for v in error.validator_value]
-                self.report(path, "NotAllowed", f"{_where(path)}: '{error.instance}' is not allowed",
-                            expected="one of " + ", ".join(allowed), found=f"'{error.instance}'",
-                            hint=did_you_mean(str(error.instance), set(allowed)))  # fmt: skip
-            case "pattern" if tuple(error.absolute_schema_path) == ("properties", "flow", "pattern"):
-                self.report(
-                    path, "Name", f"'{error.instance}' is no name", expected="a-z, 0-9 and _, beginning with a letter"
-                )
-            case "pattern" if "propertyNames" in error.absolute_schema_path:
-                self.report((*path, error.instance), "Name", f"'{error.instance}' is no name", key=True,
-                            expected=NAME_WORDS)  # fmt: skip
-            case "const":
-                pass
-            case _:
-                self.report(path, "WrongValue", f"{_where(path)}: {error.message[:200]}", found=found)
 
     # Names and order
 
@@ -233,11 +188,7 @@ class _Checker:
     def _step(self, name: str, step: model.Step) -> None:
         path = self.paths[name]
         if isinstance(step, model.Call):
-            if step.alias not in self.flow.connections:
-                self._unknown((*path, "call"), "connection", step.alias, set(self.flow.connections))
-            elif step.alias in self.aliases and step.call not in self.operations:
-                known = {o.partition(".")[2] for o in self.operations if o.startswith(f"{step.alias}.")}
-                self._unknown((*path, "call"), "operation", step.operation, known, inside=step.operation)
+            self._operation((*path, "call"), step.call)
             op = self.operations.get(step.call)
             if step.secure and op is not None and op.effect == "write":
                 self.report((*path, "secure"), "SecureWrite", "a write can't be secure", key=True,
@@ -247,9 +198,25 @@ class _Checker:
                 if variable not in self.flow.variables:
                     where = (*path, step.kind, variable)
                     self._unknown(where, "variable", variable, set(self.flow.variables), key=True)
+        if isinstance(step, model.Parse):
+            self._schemas((*path, "schema"))
         self._expressions(step, path, name)
 
-    def _expressions(self, holder: Any, path: Path, step: str | None) -> None:
+    def _operation(self, path: Path, call: str) -> None:
+        alias, _, operation = call.partition(".")
+        if alias not in self.flow.connections:
+            self._unknown(path, "connection", alias, set(self.flow.connections))
+        elif alias in self.aliases and call not in self.operations:
+            known = {o.partition(".")[2] for o in self.operations if o.startswith(f"{alias}.")}
+            self._unknown(path, "operation", operation, known, inside=operation)
+
+    def _schemas(self, *paths: Path) -> None:
+        for path in paths:
+            for inner, message in faults_of_schema(self._raw(path)):
+                self.report((*path, *inner), "Schema", f"no JSON Schema: {message}")
+
+    def _expressions(self, holder: Any, path: Path, step: str | None, roots: frozenset[str] = ROOTS) -> None:
+        self.roots = roots
         data = self._raw(path)
         kind: Any = type(holder)
         for key, what in holding(kind).items():
@@ -261,7 +228,7 @@ class _Checker:
                     self._template(inner, text, step, key)
 
     def _raw(self, path: Path) -> JSON:
-        return _at(self.document.data, list(path))
+        return at(self.document.data, path)
 
     def _template(self, path: Path, text: str, step: str | None, key: str) -> None:
         try:
@@ -311,9 +278,9 @@ class _Checker:
     def _locals(self, step: str | None, key: str) -> set[str]:
         """The loop names that hold where an expression of this step stands."""
         names: set[str] = set()
-        for name, path in self.paths.items():
+        for name, owner in self.loops.items():
+            path = self.paths[name]
             inside = step is not None and self.homes[step][: len(path)] == path
-            owner = self.flow.all_steps[name]
             if isinstance(owner, model.Foreach) and (inside or (name == step and key == "result")):
                 names |= {owner.as_, "index"}
             if isinstance(owner, model.Until) and (inside or (name == step and key in ("until", "result"))):
@@ -330,7 +297,9 @@ class _Checker:
         if root in local:
             return
         if root not in ROOTS:
-            yield _no_such("name", root, ROOTS | local | self.expressions.functions.keys())
+            yield _no_such("name", root, self.roots | local | self.expressions.functions.keys())
+        elif root not in self.roots:
+            yield "NotBefore", f"'{root}' is not there yet when a trigger is looked at", {}
         elif root == "parameters" and first is not None and first not in self.flow.parameters:
             yield _no_such("parameter", str(first), set(self.flow.parameters))
         elif root == "variables" and first is not None and first not in self.flow.variables:
@@ -373,7 +342,11 @@ class _Checker:
         if loop is not None and self.paths[str(loop)] not in (here[: len(self.paths[str(loop)])], inside):
             hint = f"give the loop a `result:` and use steps.{loop}.body"
             yield "IntoLoop", f"'{named}' is inside the loop '{loop}': it has no single result outside", {"hint": hint}
-        elif step is not None and named not in self.before[step] and self.paths[step] != home[: len(self.paths[step])]:
+        elif (
+            step is not None
+            and named not in self.before[step]
+            and not (self.paths[step] == home[: len(self.paths[step])] and key in ("result", "until"))
+        ):
             if named == step:
                 yield "NotBefore", f"'{named}' refers to itself", {}
             elif step in self.before[named]:
@@ -466,91 +439,12 @@ def _no_such(what: str, name: str, known: Any) -> tuple[str, str, dict[str, Any]
     return f"Unknown{what.title()}", f"unknown {what} '{name}'", {"hint": did_you_mean(name, set(known))}
 
 
-def _where(path: Path) -> str:
-    return ".".join(str(p) for p in path[-3:]) or "the flow"
-
-
-def _shape(option: Mapping[str, Any]) -> str:
-    return str(
-        option.get("type") or ("one of " + ", ".join(map(str, option["enum"])) if "enum" in option else "a form")
-    )
-
-
-def _leaves(error: Any) -> Iterator[Any]:
-    """Looks through `value or template` choices: the error is about the value."""
-    if error.validator == "anyOf" and error.context and not error.schema.get("$comment"):
-        options = error.validator_value
-        branches: dict[int, list[Any]] = {}
-        for inner in error.context:
-            branches.setdefault(inner.schema_path[0], []).append(inner)
-        values = [
-            i
-            for i, o in enumerate(options)
-            if o.get("pattern") != r"\{\{" and o.get("type") != "null" and not _wrong_kind(branches.get(i, []), error)
-        ]
-        if len(values) == 1:
-            for inner in branches.get(values[0], []):
-                yield from _leaves(inner)
-            return
-    yield error
-
-
-def _wrong_kind(branch: list[Any], error: Any) -> bool:
-    """Whether a choice is about another type of value altogether."""
-    return (
-        any(e.validator == "type" and e.absolute_path == error.absolute_path for e in branch)
-        and len([o for o in error.validator_value if o.get("pattern") != r"\{\{" and o.get("type") != "null"]) > 1
-    )
-
-
-def _set_aside(data: JSON, errors: list[Any]) -> None:
-    """Removes what the errors are about; a step or part that is then no longer whole makes place for an empty one."""
-    for error in errors:
-        path = list(error.absolute_path)
-        if error.validator == "additionalProperties":
-            target, gone = _at(data, path), error.instance.keys() - error.schema.get("properties", {}).keys()
-        elif error.validator == "required" or error.schema.get("$comment"):
-            continue
-        else:
-            target, gone = (_at(data, path[:-1]), path[-1:]) if path else (None, [])
-        if isinstance(target, dict):
-            for key in gone:
-                target.pop(key, None)
-    for name, (tp, required) in fields(model.Flow).items():
-        if name == "steps":
-            data["steps"] = _whole_steps(data.get("steps"))
-        elif name == "flow":
-            data[name] = data.get(name, "unnamed")
-        elif name in data and not _fits(tp, data[name]) and not required:
-            del data[name]
-
-
-def _whole_steps(steps: JSON) -> dict[str, JSON]:
-    out = {}
-    for name, step in (steps if isinstance(steps, dict) else {}).items():
-        if not re.fullmatch(model.NAME, name):
-            continue
-        if isinstance(step, dict):
-            for key in {"steps", "then", "else", "default"} & step.keys():
-                step[key] = _whole_steps(step[key])
-            if isinstance(step.get("cases"), dict):
-                step["cases"] = {case: _whole_steps(inner) for case, inner in step["cases"].items()}
-        out[name] = step if _fits(model.Step, step) else {"compose": None}
-    return out
-
-
-def _fits(tp: Any, value: JSON) -> bool:
-    try:
-        convert(tp, value, "")
-    except DataError:
-        return False
-    return True
-
-
-def _at(data: JSON, path: list[Any]) -> JSON:
-    for part in path:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
+def _step_of(path: Path) -> str:
+    """The step that a path in a document leads into."""
+    lists = {"steps", "then", "else", "default"}
+    names = [
+        str(name)
+        for i, name in enumerate(path[1:], 1)
+        if path[0] == "steps" and (path[i - 1] in lists or (i > 1 and path[i - 2] == "cases"))
+    ]
+    return names[-1] if names else ""

@@ -7,6 +7,7 @@ Duplicate keys are errors, anchors and merge keys are allowed within limits.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ from engine.types import JSON
 MAX_BYTES = 1024 * 1024
 MAX_NODES = 100_000
 MAX_DEPTH = 64
+TAG = "tag:yaml.org,2002:"
+NO_TAGS = "remove it: flows know no YAML tags"
 Path: TypeAlias = tuple[str | int, ...]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -109,6 +112,8 @@ def load(text: str, file: str) -> Document:
 def _report_fault(document: Document, error: yaml.YAMLError) -> None:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     place = Place(document.file, mark.line + 1, mark.column + 1) if mark else Place(document.file)
+    if isinstance(error, yaml.reader.ReaderError):
+        place = document.place_at(error.position)
     problem = getattr(error, "problem", None) or str(error)
     context = getattr(error, "context", None)
     source = document.line(place.line)
@@ -133,6 +138,8 @@ class _Builder:
             what = f"nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_NODES} nodes"
             raise yaml.MarkedYAMLError(problem=f"the document is {what}", problem_mark=node.start_mark)
         self.document.values[path] = (node.start_mark.index, node.end_mark.index)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in (f"{TAG}map", f"{TAG}seq"):
+            self._fault(node, "Tag", f"unknown tag {node.tag.removeprefix(TAG)}", hint=NO_TAGS)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -140,58 +147,56 @@ class _Builder:
         return self._scalar(node)
 
     def _scalar(self, node: yaml.Node) -> JSON:
-        match node.tag.removeprefix("tag:yaml.org,2002:"):
-            case "null":
-                return None
-            case "bool":
-                return node.value == "true"
-            case "int":
-                return int(node.value)
-            case "float":
-                return float(node.value)
-            case "str" | "merge":
-                return str(node.value)
-        place = self.document.place_at(node.start_mark.index)
-        self.document.report(place, "Tag", f"unknown tag {node.tag}", hint="remove it: flows know no YAML tags")
-        return str(node.value)
+        kind, text = node.tag.removeprefix(TAG), str(node.value)
+        try:
+            match kind:
+                case "null" | "bool":
+                    return {"null": None, "~": None, "": None, "true": True, "false": False}[text]
+                case "int":
+                    return int(text)
+                case "float" if math.isfinite(float(text)):
+                    return float(text)
+        except (KeyError, ValueError):
+            kind = ""
+        if kind not in ("str", "merge"):
+            self._fault(node, "Tag", f"'{text[:40]}' is no {node.tag.removeprefix(TAG)}", hint=NO_TAGS)
+        return text
+
+    def _fault(self, node: yaml.Node, code: str, message: str, **more: Any) -> None:
+        self.document.report(self.document.place_at(node.start_mark.index), code, message, **more)
 
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, JSON]:
         out: dict[str, JSON] = {}
         merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
-            place = self.document.place_at(key_node.start_mark.index)
             if not isinstance(key_node, yaml.ScalarNode):
-                braces = isinstance(key_node, yaml.MappingNode) and node.flow_style
-                self.document.report(
-                    self.document.place_at(node.start_mark.index) if braces else place,
-                    "UnquotedTemplate" if braces else "Key",
-                    "an expression without quotes" if braces else "a key has to be text",
-                    hint='put quotes around it: "{{ … }}"' if braces else "",
-                )
-                continue
-            if key_node.tag.endswith(":merge"):
+                if isinstance(key_node, yaml.MappingNode) and node.flow_style:
+                    hint = 'put quotes around it: "{{ … }}"'
+                    self._fault(node, "UnquotedTemplate", "an expression without quotes", hint=hint)
+                else:
+                    self._fault(key_node, "Key", "a key has to be text")
+            elif key_node.tag == f"{TAG}merge":
                 merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-                continue
-            key = str(key_node.value)
-            if key in out:
+            elif (key := str(key_node.value)) in out:
                 first = self.document.place_at(self.document.keys[*path, key])
-                self.document.report(
-                    place,
-                    "DuplicateKey",
-                    f"'{key}' stands twice; first in line {first.line}",
-                    hint="remove or rename one",
-                )
-                continue
-            self.document.keys[*path, key] = key_node.start_mark.index
-            out[key] = self.build(value_node, (*path, key), depth + 1)
+                message = f"'{key}' stands twice; first in line {first.line}"
+                self._fault(key_node, "DuplicateKey", message, hint="remove or rename one")
+            else:
+                self.document.keys[*path, key] = key_node.start_mark.index
+                out[key] = self.build(value_node, (*path, key), depth + 1)
         for source in merged:
-            if not isinstance(source, yaml.MappingNode):
-                place = self.document.place_at(source.start_mark.index)
-                self.document.report(place, "Merge", "'<<' merges mappings only")
-                continue
-            for key_node, value_node in source.value:
-                key = str(key_node.value)
-                if key not in out:
-                    self.document.keys[*path, key] = key_node.start_mark.index
-                    out[key] = self.build(value_node, (*path, key), depth + 1)
+            self._merge(source, out, path, depth)
         return out
+
+    def _merge(self, source: yaml.Node, out: dict[str, JSON], path: Path, depth: int) -> None:
+        """Adds what a merged mapping has and `out` has not."""
+        if not isinstance(source, yaml.MappingNode):
+            self._fault(source, "Merge", "'<<' merges mappings only")
+            return
+        keys, values = dict(self.document.keys), dict(self.document.values)
+        found = self._mapping(source, path, depth)
+        for key in found.keys() & out.keys():  # what stands here itself keeps its place
+            here = (*path, key)
+            self.document.keys |= {at: place for at, place in keys.items() if at[: len(here)] == here}
+            self.document.values |= {at: span for at, span in values.items() if at[: len(here)] == here}
+        out |= {key: value for key, value in found.items() if key not in out}

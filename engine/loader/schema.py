@@ -101,8 +101,8 @@ def schema(tp: Any, refs: Mapping[Any, str] | None = None) -> dict[str, Any]:
             match mark:
                 case Doc(text):
                     out = {**out, "description": text}
-                case Pattern(regex):
-                    out = {**out, "pattern": f"^(?:{regex})$"}
+                case Pattern(regex, words):
+                    out = {**out, "pattern": f"^(?:{regex})$", **({"x-words": words} if words else {})}
                 case Range(least, most):
                     out = {**out, **({} if least is None else {"minimum": least})}
                     out = {**out, **({} if most is None else {"maximum": most})}
