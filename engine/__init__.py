@@ -21,15 +21,14 @@ from engine.contract import (
 from engine.errors import (
     ConfigError,
     DataError,
-    Finding,
     FlowrunError,
     Kind,
-    Place,
     RemoteError,
     TransientError,
     UncertainError,
     did_you_mean,
 )
+from engine.loader.findings import Finding, Place
 from engine.types import JSON, Doc, Guid, Key, Pattern, Range, Schema, Secret, plain
 
 # fmt: off

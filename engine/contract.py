@@ -33,7 +33,6 @@ from engine.errors import (
     STATUS_KINDS,
     ConfigError,
     DataError,
-    Finding,
     FlowrunError,
     RemoteError,
     TransientError,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from requests import Response
 
     from engine.connections.session import Session
+    from engine.loader.findings import Finding
 
 T = TypeVar("T")
 Effect: TypeAlias = Literal["read", "idempotent", "write"]

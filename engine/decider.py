@@ -33,9 +33,12 @@ from engine.effects import (
 )
 from engine.errors import DataError
 from engine.expressions import Ambient, bare, to_text
-from engine.propagation import Propagation, ancestors
+from engine.propagation import Propagation, ancestors, good
 from engine.state import CHANGES, Frame, Names, Node, Variables
 from engine.types import JSON, type_name
+
+LONGEST_WAIT = 30 * 86400.0  # seconds; who is told to come back later than this gives up
+PROBE = "?probe"  # ends the path of a probe: its answer is not to be taken for the write's
 
 
 class Decider(Propagation):
@@ -56,11 +59,12 @@ class Decider(Propagation):
         self.business_key: str | None = None
         self.response: JSON = None
         self._variables = Variables(program.flow)
+        kinds = {kind.kind for kind in (*CHANGES, m.Respond)}
+        ended = sorted(self._last.values(), key=lambda entry: entry[0])
         self._changes = [
-            (order, r)
-            for order, r in self._last.values()
-            if r.kind in {c.kind for c in CHANGES} and r.status == "succeeded"
+            (n, r) for n, r in ended if r.kind in kinds and r.status == "succeeded" and r.output != SECURED
         ]
+        self._responded = -1
         scope = {
             "trigger": start.trigger,
             "parameters": start.parameters,
@@ -75,25 +79,18 @@ class Decider(Propagation):
         if isinstance(outcome, Fired):
             self._fired(outcome.key)
             return
-        node = self._active.get(outcome.path)
-        if node is None or node.attempt != outcome.attempt or node.state not in ("running", "probing"):
+        path, probe = outcome.path.removesuffix(PROBE), outcome.path.endswith(PROBE)
+        node = self._active.get(path)
+        if node is None or node.attempt != outcome.attempt or node.state != ("probing" if probe else "running"):
             late = outcome.body if isinstance(outcome, Done) else None
-            self._records.append(
-                Record(path=outcome.path, attempt=outcome.attempt, status="late", output=late, ended=now)
-            )
+            self._records.append(Record(path=path, attempt=outcome.attempt, status="late", output=late, ended=now))
         elif isinstance(outcome, Failed):
             self._failed(node, outcome)
         elif node.state == "probing" and outcome.body is None:
             self._not_done(node)
         else:
-            self._settle(
-                node,
-                "succeeded",
-                body=outcome.body,
-                outputs=outcome.outputs,
-                changed=outcome.changed,
-                summary=outcome.summary,
-            )
+            o = outcome
+            self._settle(node, "succeeded", body=o.body, outputs=o.outputs, changed=o.changed, summary=o.summary)
 
     def settled(self, key: str) -> bool:
         """Whether a timer's key means nothing any more: its step has ended or is past that point."""
@@ -104,21 +101,18 @@ class Decider(Propagation):
 
     def _reuse(self, node: Node, record: Record) -> bool:
         """Takes a recorded end. False: the step has to be done, or a container's steps have to be gone through."""
-        node.attempt = record.attempt
         container = any(True for _ in node.step.blocks())
+        if record.output == SECURED and (isinstance(node.step, CHANGES) or self._needed(node.name, set())):
+            node.attempt = record.attempt + 1
+            return False
+        node.attempt = record.attempt
         if isinstance(node.step, m.Terminate):
             return False
-        if record.output == SECURED and isinstance(node.step, m.Call):
-            readers = {name for name, reads in self.program.reads.items() if node.name in reads}
-            if readers - self._recorded_names:
-                return False  # volatile, and something that has yet to run needs it
         entered = container and not isinstance(node.step, m.LOOPS) and record.status not in ("skipped", "cancelled")
         if entered and node.path in self._within:
             node.ended = record
             return False
         self._replay_changes(node.path)
-        if isinstance(node.step, m.Respond):
-            self.response = record.output
         for _, block in node.step.blocks():
             self._pass_over_block(node.frame, block)
         code = record.summary if record.status == "skipped" else ""
@@ -129,10 +123,35 @@ class Decider(Propagation):
         return True
 
     def _replay_changes(self, path: str) -> None:
-        """The recorded changes of variables by this step, or by those in it."""
+        """The recorded changes of variables, and the response, by this step or by those in it."""
         for order, record in self._changes:
-            if record.path == path or path in ancestors(record.path):
+            if record.path != path and path not in ancestors(record.path):
+                continue
+            if record.kind != m.Respond.kind:
                 self._variables.replay(order, record.kind, *next(iter(record.output.items())))
+            elif order > self._responded:
+                self._responded, self.response = order, record.output
+
+    def _needed(self, name: str, seen: set[str]) -> bool:
+        """Whether something that has yet to be done reads this secure output, directly or through others like it."""
+        seen.add(name)
+        for reader, reads in self.program.reads.items():
+            if name not in reads or reader in seen:
+                continue
+            records = [r for _, r in self._last.values() if r.path.rpartition("/")[2] == reader]
+            if not records or not all(map(good, records)) or any("]/" in r.path for r in records):
+                return True
+            if any(r.output == SECURED for r in records) and self._needed(reader, seen):
+                return True
+        return False
+
+    def _variables_at(self, order: int) -> Variables:
+        """The variables as they were when the journal had so many records."""
+        variables = Variables(self.program.flow)
+        for at, record in self._changes:
+            if at < order and record.kind != m.Respond.kind:
+                variables.change(record.kind, *next(iter(record.output.items())))
+        return variables
 
     # Steps
 
@@ -149,7 +168,7 @@ class Decider(Propagation):
         try:
             if last is not None and last[1].status in ("started", "uncertain") and not node.fresh:
                 self._revive(node, last[1])
-            elif node.path not in self._decisions and not self._condition(node, node.step.when, default=True):
+            elif not self._begun(node) and not self._condition(node, node.step.when, default=True):
                 self._pass_over(node, "ConditionFalse")
             else:
                 self._limit_time(node)
@@ -169,10 +188,10 @@ class Decider(Propagation):
     def _render(self, node: Node, value: JSON, scope: Mapping[str, Any] | None = None) -> JSON:
         return self.program.expressions.render(value, scope or node.frame.scope, self._ambient(node))
 
-    def _evaluate(self, node: Node, source: JSON) -> JSON:
+    def _evaluate(self, node: Node, source: JSON, scope: Mapping[str, Any]) -> JSON:
         if not isinstance(source, str):
-            return self._render(node, source)
-        return self.program.expressions.evaluate(bare(source), node.frame.scope, self._ambient(node))
+            return self._render(node, source, scope)
+        return self.program.expressions.evaluate(bare(source), scope, self._ambient(node))
 
     def _condition(
         self, node: Node, source: str | bool | None, scope: Mapping[str, Any] | None = None, *, default: bool = False
@@ -197,7 +216,8 @@ class Decider(Propagation):
 
     def _ask(self, node: Node, operation: str, effect: OperationEffect, deadline: datetime | None) -> None:
         alias, key = _call(node).alias, self._key(node)
-        self._effects.append(Invoke(node.path, node.attempt, alias, operation, node.inputs, effect, deadline, key))
+        path = node.path + (PROBE if node.state == "probing" else "")
+        self._effects.append(Invoke(path, node.attempt, alias, operation, node.inputs, effect, deadline, key))
 
     def _await(self, node: Node, state: str) -> None:
         """The step now waits for an answer, a timer or a person."""
@@ -230,8 +250,11 @@ class Decider(Propagation):
         cap = m.seconds(policy.interval)
         if policy.kind == "exponential":
             cap = min(cap * 2 ** (tries - 1), m.seconds(policy.max_interval))
-            cap = random.Random(f"{self._key(node)}/{node.attempt}").uniform(0, cap)  # noqa: S311 - jitter
-        at = self.now + timedelta(seconds=max(cap, retry_after or 0))
+            cap = random.Random(f"{self._key(node)}/{node.attempt}/{tries}").uniform(0, cap)  # noqa: S311 - jitter
+        wait = max(cap, retry_after or 0)
+        if wait > LONGEST_WAIT:
+            return False
+        at = self.now + timedelta(seconds=wait)
         if node.state == "running":
             if node.deadline is not None and at >= node.deadline:
                 return False
@@ -353,9 +376,13 @@ class Decider(Propagation):
 
     def _do_parse(self, node: Node, step: m.Parse) -> None:
         from jsonschema import Draft202012Validator
+        from referencing.exceptions import Unresolvable
 
         value = self._render(node, step.parse)
-        fault = next(iter(Draft202012Validator(step.schema).iter_errors(value)), None)
+        try:
+            fault = next(iter(Draft202012Validator(step.schema).iter_errors(value)), None)
+        except Unresolvable as error:
+            raise DataError(f"the schema refers to what isn't there: {error}", code="Schema") from error
         if fault is not None:
             raise DataError(f"{fault.json_path}: {fault.message}", code="SchemaViolation")
         self._settle(node, "succeeded", body=value)
@@ -369,7 +396,10 @@ class Decider(Propagation):
         self._settle(node, "succeeded", body=out)
 
     def _list(self, node: Node, source: JSON, key: str) -> list[JSON]:
-        items = self._evaluate(node, source)
+        scope = node.frame.scope
+        if self._decision(node) is not None:  # the list as it was when the loop began
+            scope = {**scope, "variables": self._variables_at(self._decisions[node.path][0])}
+        items = self._evaluate(node, source, scope)
         if not isinstance(items, list):
             hint = f"write `{key}: coalesce(…, [])` if it may be null" if items is None else ""
             raise DataError(f"{key} needs a list, found {type_name(items)}", code="NoList", hint=hint)
@@ -386,9 +416,9 @@ class Decider(Propagation):
                 raise DataError(f"'{text}' is no time", code="Time", hint="write 2026-11-24T12:00:00Z") from error
         else:
             at = self.now + timedelta(seconds=m.seconds(text))
-        decision = self._decisions.get(node.path)
-        if decision is not None and isinstance(decision.output, dict):
-            at = datetime.fromisoformat(decision.output["until"])
+        decision = self._decision(node)
+        if decision is not None:
+            at = datetime.fromisoformat(decision["until"])
         else:
             self._note(node, "decided", output={"until": at.isoformat()})
         self._await(node, "wait")
@@ -435,9 +465,9 @@ class Decider(Propagation):
 
     def _decide(self, node: Node, choose: Callable[[], JSON]) -> JSON:
         """A container's decision: read back from the journal, else made and recorded."""
-        recorded = self._decisions.get(node.path)
+        recorded = self._decision(node)
         if recorded is not None:
-            return recorded.output
+            return recorded
         decision = choose()
         self._note(node, "decided", output=decision)
         return decision
@@ -460,7 +490,9 @@ class Decider(Propagation):
         self._branch(node, (branch["branch"],))
 
     def _do_switch(self, node: Node, step: m.Switch) -> None:
-        chosen = self._decide(node, lambda: {"case": to_text(self._evaluate(node, step.switch))})["case"]
+        chosen = self._decide(node, lambda: {"case": to_text(self._evaluate(node, step.switch, node.frame.scope))})[
+            "case"
+        ]
         self._branch(node, ("cases", chosen) if chosen in step.cases else ("default",))
 
     def _do_steps(self, node: Node, step: m.Scope) -> None:
@@ -509,6 +541,8 @@ class Decider(Propagation):
     def _next_pass(self, node: Node, step: m.Until) -> None:
         index = node.next
         node.next += 1
+        if index > ((self._decision(node) or {}).get("pass") or 0):
+            self._note(node, "decided", output={"pass": index})
         scope = {**node.frame.scope, "index": index}
         self._open(node, step.steps, f"{node.path}[{index}]/", Names(node.frame.names), scope, index)
 
@@ -516,6 +550,9 @@ class Decider(Propagation):
         step = node.step
         assert isinstance(step, m.Until)
         node.inner.discard(frame)
+        if node.next <= ((self._decision(node) or {}).get("pass") or 0):
+            self._next_pass(node, step)  # that it went on is on record
+            return
         try:
             done = self._condition(node, step.until, frame.scope)
             body = self._render(node, step.result, frame.scope) if step.result is not None else None

@@ -25,7 +25,7 @@ class Program:
     """A checked flow, ready to run.
 
     `operations` by alias.operation, `secure` says by step which of inputs and outputs stay out of the journal,
-    `reads` which steps a step's expressions refer to.
+    `reads` which steps a step's expressions refer to (those of the flow itself under the empty name).
     """
 
     flow: m.Flow

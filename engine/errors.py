@@ -1,4 +1,4 @@
-"""Errors, sorted by what to do next, and findings, which point at a place in a document.
+"""Errors, sorted by what to do next.
 
 An error carries fields; the sentence for the user is made at the edge (command line, journal, page). `kind` decides
 what happens next: retry (transient), ask a person (remote, uncertain), mend document or connection (config), mend the
@@ -8,7 +8,6 @@ record or mapping (data), report it to us (bug).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -97,57 +96,6 @@ STATUS_KINDS: Mapping[int, type[FlowrunError]] = {
 }
 # A refusal before any work was begun; after any other transient status the request may have been carried out.
 NOT_CARRIED_OUT = frozenset({425, 429})
-
-
-@dataclass(frozen=True, order=True)
-class Place:
-    """A place in a document; line and column count from 1."""
-
-    file: str = ""
-    line: int = 1
-    column: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong, or worth a look, in a document or a connection."""
-
-    place: Place
-    code: str
-    message: str
-    severity: Literal["error", "warning"] = "error"
-    expected: str = ""
-    found: str = ""
-    hint: str = ""
-    step: str = ""
-    source: str = ""  # the line of the document that it points at
-
-    def json(self) -> dict[str, Any]:
-        """As `flowrun check --json` prints it."""
-        fields = {k: v for k, v in asdict(self).items() if v and k != "place"}
-        return {"file": self.place.file, "line": self.place.line, "column": self.place.column, **fields}
-
-    def __str__(self) -> str:
-        lines = [f"{self.place}: {self.severity}[{self.code}]: {self.message}"]
-        if self.source:
-            margin = f"{self.place.line:>5} | "
-            lines += [margin + self.source, " " * (len(margin) + self.place.column - 1) + "^"]
-        for label, text in (("expected", self.expected), ("found", self.found), ("fix", self.hint)):
-            if text:
-                lines.append(f"      {label}: {text}")
-        return "\n".join(lines)
-
-
-class DocumentError(ConfigError):
-    """A document or configuration file with findings; none of it has run."""
-
-    def __init__(self, findings: list[Finding]) -> None:
-        errors = sum(f.severity == "error" for f in findings)
-        super().__init__(f"{errors} error{'s' * (errors != 1)} found", code="InvalidDocument")
-        self.findings = findings
 
 
 def did_you_mean(name: str, known: list[str] | set[str] | frozenset[str]) -> str:

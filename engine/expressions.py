@@ -84,7 +84,7 @@ def to_text(value: JSON) -> str:
             return str(int(value))
         case int() | float():
             return str(value)
-    return json.dumps(_listed(value), ensure_ascii=False)
+    return json.dumps(_listed(value), ensure_ascii=False, separators=(",", ":"))
 
 
 def _listed(value: Any) -> JSON:
@@ -96,7 +96,7 @@ def _listed(value: Any) -> JSON:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"+", "*", "**"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Mapping):
@@ -123,8 +123,8 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "**" and (abs(left) > 1e6 or abs(right) > 100):
             raise TemplateRuntimeError("the power is too large")
-        if operator == "*" and (isinstance(left, str | list) or isinstance(right, str | list)):
-            raise TemplateRuntimeError("'*' multiplies numbers only")
+        if operator in "*%" and (isinstance(left, str | list) or isinstance(right, str | list)):
+            raise TemplateRuntimeError(f"'{operator}' takes numbers only")
         if operator == "+" and isinstance(left, str) != isinstance(right, str):
             raise TemplateRuntimeError(f"'+' can't join {type_name(left)} and {type_name(right)}: use '~' for text")
         return super().call_binop(context, operator, left, right)
@@ -143,6 +143,9 @@ class _Bound:
         f = self.function
         if len(args) < f.least or (f.most is not None and len(args) > f.most):
             raise TemplateRuntimeError(arity_message(f, len(args)))
+        for a in args:
+            if isinstance(a, StrictUndefined):
+                str(a)  # raises UndefinedError in its own words
         values = [list(a) if isinstance(a, GeneratorType) else a for a in args]
         return f.call(self.ambient, *values) if f.impure else f.call(*values)
 

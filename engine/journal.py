@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -115,7 +116,8 @@ class Journal:
                     raise
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One durable commit of what is done with the connection, or none of it."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -154,8 +156,10 @@ class Journal:
     def take_over(self, id: str) -> None:
         """Makes a run that ended or died this process's. Raises ConfigError if another process has it."""
         self._hold()
-        with self._transaction() as db:
+        with self.transaction() as db:
             row = db.execute("SELECT status, process FROM runs WHERE id=?", (id,)).fetchone()
+            if row is None:
+                raise ConfigError(f"no run '{id}'", code="NoRun", hint="flowrun runs list")
             if row["status"] == "running" and row["process"] != self.process and self._alive(row["process"]):
                 raise ConfigError(f"run {id} is running in another process", code="Running")
             db.execute(
@@ -164,7 +168,7 @@ class Journal:
 
     def write(self, id: str, records: Iterable[Record], run: Mapping[str, JSON] | None = None) -> None:
         """Appends records and sets columns of the run (status, ended, error, outputs, business_key), in one commit."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             if new := self._new.get(id):
                 self._insert(db, *new)
             run_number, last = db.execute(
@@ -204,7 +208,13 @@ class Journal:
         if isinstance(value, dict) and value.keys() == {ENCRYPTED}:
             if self.cipher is None:
                 return SECURED
-            return json.loads(self.cipher.decrypt(value[ENCRYPTED].encode()))
+            from cryptography.fernet import InvalidToken
+
+            try:
+                return json.loads(self.cipher.decrypt(value[ENCRYPTED].encode()))
+            except InvalidToken as error:
+                message = "the journal's secure values were encrypted under another key (FLOWRUN_KEY)"
+                raise ConfigError(message, code="Key", hint="set the key that the run was made with") from error
         return value
 
     def _error(self, error: Mapping[str, JSON] | None) -> str | None:
@@ -215,9 +225,9 @@ class Journal:
         if id == "last":
             rows = self._db.execute("SELECT * FROM runs ORDER BY number DESC LIMIT 1").fetchall()
         else:
-            rows = self._db.execute(
-                "SELECT * FROM runs WHERE id LIKE ? || '%' LIMIT 2", (id.replace("%", ""),)
-            ).fetchall()
+            sql = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY id = ? DESC LIMIT 2"
+            rows = self._db.execute(sql, (len(id), id, id)).fetchall()
+            rows = rows[:1] if rows and rows[0]["id"] == id else rows
         if len(rows) != 1:
             what = "no run" if not rows else "several runs"
             raise ConfigError(f"{what} '{id}'", code="NoRun", hint="flowrun runs list")
@@ -233,16 +243,11 @@ class Journal:
         self, *, status: str | None = None, flow: str | None = None, before: int | None = None, limit: int = 50
     ) -> list[Run]:
         """Runs, newest first; `before` is the number of the last one seen (keyset paging)."""
-        where = [("number < ?", before), ("flow = ?", flow)]
-        if status == "interrupted":
-            where.append(("status = ?", "running"))
-        else:
-            where.append(("status = ?", status))
-        given = [(sql, value) for sql, value in where if value is not None]
-        clause = " AND ".join(sql for sql, _ in given) or "1"
-        sql = f"SELECT * FROM runs WHERE {clause} ORDER BY number DESC LIMIT ?"  # noqa: S608
-        found = [self._run(row) for row in self._db.execute(sql, (*(v for _, v in given), limit)).fetchall()]
-        return [run for run in found if status is None or run.status == status]
+        stored = "running" if status == "interrupted" else status
+        where = {sql: v for sql, v in (("number<?", before), ("flow=?", flow), ("status=?", stored)) if v is not None}
+        sql = f"SELECT * FROM runs WHERE {' AND '.join(where) or '1'} ORDER BY number DESC"  # noqa: S608
+        runs = map(self._run, self._db.execute(sql, tuple(where.values())))
+        return list(islice((run for run in runs if status in (None, run.status)), limit))
 
     def _run(self, row: sqlite3.Row) -> Run:
         values: dict[str, Any] = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates its values
@@ -257,6 +262,8 @@ class Journal:
     def document(self, digest: str) -> tuple[str, str]:
         """File name and text of a document."""
         row = self._db.execute("SELECT file, text FROM documents WHERE digest=?", (digest,)).fetchone()
+        if row is None:
+            raise ConfigError(f"no document {digest} in the journal", code="NoDocument")
         return row["file"], row["text"]
 
     def records(self, id: str) -> list[Record]:
@@ -274,16 +281,6 @@ class Journal:
             )
             for row in rows
         ]
-
-    # Tokens
-
-    def load_token(self, connection: str) -> bytes | None:
-        row = self._db.execute("SELECT data FROM tokens WHERE connection=?", (connection,)).fetchone()
-        return row["data"] if row else None
-
-    def save_token(self, connection: str, data: bytes) -> None:
-        with self._transaction() as db:
-            db.execute("REPLACE INTO tokens VALUES (?,?)", (connection, data))
 
     # Life and death of processes
 

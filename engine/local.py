@@ -70,6 +70,10 @@ class _Drive:
                     break  # it has ended, or waits for a person
                 self._listen(calls)
             self._collect()
+        except BaseException:  # an interrupt, say: what was done is on record
+            self._collect()
+            self._save()
+            raise
         finally:
             self.wanted.clear()
             if self.pool is not None:

@@ -16,8 +16,10 @@ from engine.types import JSON, Doc, Key, Pattern, Range, Schema, convert, conver
 
 Status: TypeAlias = Literal["succeeded", "failed", "skipped", "timed_out", "cancelled"]
 NAME = r"[a-z][a-z0-9_]*"
+# Digits are bounded, so that every duration is a span that a date can be moved by.
 DURATION = (
-    r"(?:(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+|P(?=\d|T\d)(?:\d+W|(?:\d+D)?(?:T(?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?)?))"
+    r"(?:(?:\d{1,9}(?:\.\d{1,6})?(?:ms|s|m)|\d{1,6}(?:\.\d{1,6})?h|\d{1,5}(?:\.\d{1,6})?d)+"
+    r"|P(?=\d|T\d)(?:\d{1,4}W|(?:\d{1,5}D)?(?:T(?:\d{1,6}H)?(?:\d{1,9}M)?(?:\d{1,9}(?:\.\d{1,6})?S)?)?))"
 )
 
 
@@ -102,6 +104,7 @@ class Step:
 
 
 Steps: TypeAlias = Annotated[dict[str, Step], Schema({"propertyNames": {"pattern": f"^{NAME}$"}, "minProperties": 1})]
+Answer = Schema({"properties": {"status": {}, "headers": {}, "body": {}}, "additionalProperties": False})
 OneVariable = Schema({"minProperties": 1, "maxProperties": 1})
 
 
@@ -259,7 +262,7 @@ class Wait(Step):
 class Respond(Step):
     """Answers the caller."""
 
-    respond: Annotated[Values, Holds("template"), Doc("{status, headers, body}")]
+    respond: Annotated[Values, Holds("template"), Answer, Doc("{status, headers, body}")]
     kind: ClassVar[str] = "respond"
 
 

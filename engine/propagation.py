@@ -10,13 +10,15 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from engine import model as m
 from engine.effects import BAD, FINAL, Abandon, Effect, Program, Record, Start
+from engine.expressions import Scope
 from engine.state import CHANGES, Frame, Names, Node, Plan
 from engine.types import JSON
 
+Block: TypeAlias = Mapping[str, m.Step]
 CANCELLED = "Cancelled"  # the summary of steps that ended because something around them did
 
 
@@ -32,15 +34,14 @@ class Propagation(ABC):
         self.waiting: dict[str, Mapping[str, JSON]] = {}
         self._retry_failed = retry_failed
         self._last: dict[str, tuple[int, Record]] = {}
-        self._decisions: dict[str, Record] = {}
+        self._decisions: dict[str, tuple[int, Record]] = {}
         self._within: set[str] = set()  # containers that have records of steps in them
         for order, record in enumerate(recorded):
             if record.status == "decided":
-                self._decisions[record.path] = record
+                self._decisions[record.path] = (order, record)
             elif record.status != "late":
                 self._last[record.path] = (order, record)
                 self._within.update(ancestors(record.path))
-        self._recorded_names = {path.rpartition("/")[2].partition("[")[0] for path in self._last}
         self.now = datetime.min
         self._replay: deque[tuple[Callable[..., None], Any]] = deque()
         self._agenda: deque[tuple[Callable[..., None], Any]] = deque()
@@ -71,15 +72,7 @@ class Propagation(ABC):
         records, self._records = self._records, []
         return records
 
-    def _open(
-        self,
-        owner: Node | None,
-        block: Mapping[str, m.Step],
-        prefix: str,
-        names: Names,
-        scope: Mapping[str, Any],
-        index: int = 0,
-    ) -> Frame:
+    def _open(self, owner: Node | None, block: Block, prefix: str, names: Names, scope: Scope, index: int = 0) -> Frame:
         plan = self._plans.get(id(block))
         if plan is None:
             plan = self._plans[id(block)] = Plan(block)
@@ -87,6 +80,7 @@ class Propagation(ABC):
         if owner is not None:
             owner.inner.add(frame)
             frame.settled = owner.frame.settled or owner.ended is not None
+            frame.dropped = owner.frame.dropped or owner.dropped
         frame.open = len(block)
         for name, step in block.items():
             frame.nodes[name] = Node(name, step, prefix + name, frame)
@@ -175,7 +169,7 @@ class Propagation(ABC):
         kept = node.path in self._last and self._last[node.path][1].status == "skipped"
         self._settle(node, "skipped", code=code, record=not kept)
 
-    def _pass_over_block(self, frame: Frame, block: Mapping[str, m.Step]) -> None:
+    def _pass_over_block(self, frame: Frame, block: Block) -> None:
         for name, step in block.items():
             frame.names.own[name] = {"status": "skipped", "body": None, "error": None, "outputs": None}
             for _, inner in step.blocks():
@@ -210,10 +204,14 @@ class Propagation(ABC):
     # What stands of the records of an earlier process
 
     def _kept(self, node: Node) -> bool:
-        """Whether what the journal says of this step is taken as it is."""
+        """Whether what the journal says of this step is taken as it is, or gone on with (containers)."""
         last = self._last.get(node.path)
+        if node.frame.dropped or self._after_fresh(node):
+            node.dropped = True
+            node.fresh = last is not None and last[1].status in FINAL
+            return False
         if last is None:
-            return node.path in self._decisions and not self._after_fresh(node)
+            return self._begun(node)
         record = last[1]
         if record.status not in FINAL:
             return False
@@ -221,11 +219,18 @@ class Propagation(ABC):
             return True
         if record.summary == CANCELLED:
             return False  # the process died before the end of what cancelled it was recorded
-        good = record.status == "succeeded" or (record.status == "skipped" and record.summary == "ConditionFalse")
-        if self._after_fresh(node) or (self._retry_failed and not good):
+        if self._retry_failed and not good(record):
             node.fresh = True
-            return node.path in self._decisions and not self._after_fresh(node)
+            return self._begun(node)
         return True
+
+    def _begun(self, node: Node) -> bool:
+        """Whether a container was begun, and what it had decided stands."""
+        return not node.dropped and (node.path in self._decisions or node.path in self._within)
+
+    def _decision(self, node: Node) -> JSON:
+        """A container's recorded decision that stands, None without one."""
+        return self._decisions[node.path][1].output if self._begun(node) and node.path in self._decisions else None
 
     def _after_fresh(self, node: Node) -> bool:
         """Whether it runs after, or reads from, a step that was done anew."""
@@ -267,6 +272,11 @@ class Propagation(ABC):
     @abstractmethod
     def _uncertain_now(self, node: Node) -> bool:
         """Whether a step is a write that may or may not have been done; sees to it that it is found out."""
+
+
+def good(record: Record) -> bool:
+    """Whether a record is one that a resume of a failed run keeps."""
+    return record.status == "succeeded" or (record.status == "skipped" and record.summary == "ConditionFalse")
 
 
 def _seen(node: Node) -> str:

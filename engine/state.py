@@ -109,7 +109,8 @@ class Frame:
     pending: dict[str, int] = field(default_factory=dict)
     open: int = 0
     index: int = 0
-    settled: bool = False  # its container's recorded success stands, so every record in it stands
+    settled: bool = False  # its container's recorded end stands, so every record in it stands
+    dropped: bool = False  # what its container rests on was done anew, so no record in it stands
     dead: bool = False
 
 
@@ -134,7 +135,8 @@ class Node:
     probes: int = 0
     expired: Mapping[str, JSON] | None = None  # a container whose time is up, while a write in it is still uncertain
     ended: Record | None = None  # a container's recorded end, which stands
-    fresh: bool = False  # done anew although an earlier attempt had ended it otherwise
+    fresh: bool = False  # done anew although there is a record of it
+    dropped: bool = False  # that because what it rests on was done anew
     inner: set[Frame] = field(default_factory=set)
     items: list[JSON] = field(default_factory=list)
     results: list[JSON] = field(default_factory=list)

@@ -8,6 +8,7 @@ known one named; one that defines `from_json(value, path)` itself reads its own 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -325,7 +326,7 @@ def _typed_dict(tp: type) -> Converter:
 
 def plain(value: Any) -> JSON:
     """The JSON of a typed value: dataclasses become objects, tuples lists; a Secret is a mistake of the caller."""
-    if isinstance(value, str | int | float | NoneType):
+    if isinstance(value, str | int | NoneType) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, Mapping):
         return {k: plain(v) for k, v in value.items()}
@@ -333,4 +334,4 @@ def plain(value: Any) -> JSON:
         return [plain(v) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    raise TypeError(f"{value if isinstance(value, float) else type(value).__name__} is no JSON")

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from engine.cli.wiring import NO, YES, Workspace
-from engine.errors import ConfigError, Finding, FlowrunError, Place, did_you_mean
+from engine.errors import ConfigError, FlowrunError, did_you_mean
+from engine.loader.findings import Finding, Place
 
 connections_option = click.option("--connections", type=click.Path(path_type=Path), help="The connections.yaml to use.")
 env_option = click.option("--env", "environment", help="Environment of connections.yaml.")

@@ -16,8 +16,8 @@ from engine.local import Listener
 if TYPE_CHECKING:
     from engine.decider import Decider
     from engine.effects import Invoke, Program, Record
-    from engine.errors import Place
     from engine.journal import Run
+    from engine.loader.findings import Place
 
 MARKS = {"succeeded": "✓", "failed": "✗", "skipped": "–", "timed_out": "⏱", "cancelled": "■", "retrying": "↻",
          "uncertain": "?"}  # fmt: skip

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.errors import ConfigError, DocumentError, Finding, FlowrunError, Place
+from engine.errors import ConfigError, FlowrunError
+from engine.loader.findings import DocumentError, Finding, Place
 
 if TYPE_CHECKING:
     from engine.connections.config import Environment, OpenConnections, Project

@@ -25,8 +25,9 @@ from engine.connections.entra import MemoryTokens
 from engine.connections.secrets import Mask, resolver
 from engine.connections.session import Session, Transport, is_loopback
 from engine.contract import Clock, Connector, Context, Result, TokenStore
-from engine.errors import ConfigError, DataError, DocumentError, did_you_mean
+from engine.errors import ConfigError, DataError, did_you_mean
 from engine.loader import Document, load
+from engine.loader.findings import DocumentError
 from engine.model import seconds
 from engine.types import JSON, convert, fields
 

@@ -34,19 +34,25 @@ class Mask:
         return self._pattern.sub("***", text) if self._pattern else text
 
 
-def _forms(secret: str) -> Iterable[str]:
-    yield secret
-    yield quote(secret, safe="")
-    yield quote(secret)
-    yield quote_plus(secret)
-    yield json.dumps(secret)[1:-1]
-    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+def _forms(secret: str) -> set[str]:
+    """A secret as it may stand in a text: encoded, and that quoted (also twice) by JSON or by Python."""
+    forms = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}
     data = secret.encode()
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for lead in range(3):  # inside a longer text its bytes may begin anywhere in a group of three
             text = encode(b"\0" * lead + data).decode().rstrip("=")
             whole = (lead + len(data)) * 8 // 6  # characters that depend on no byte after the secret
-            yield text[-(-lead * 8 // 6) : whole]
+            forms.add(text[-(-lead * 8 // 6) : whole])
+    for _ in range(2):
+        forms |= {quoted for form in forms for quoted in _quoted(form)}
+    return forms
+
+
+def _quoted(text: str) -> Iterable[str]:
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield repr(text)[1:-1]
+    yield repr(text + "'\"")[1:-4]  # as it stands beside both kinds of quotes
 
 
 def resolver(environment: Mapping[str, str], folder: Path, mask: Mask) -> Callable[[JSON, str], JSON]:

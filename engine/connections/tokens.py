@@ -34,19 +34,22 @@ class JournalTokens:
 
     def load(self) -> str | None:
         """The stored text, None without one. Raises ConfigError if it was encrypted under another key."""
-        data = self.journal.load_token(self.connection)
-        if data is None:
+        with self.journal.transaction() as db:
+            row = db.execute("SELECT data FROM tokens WHERE connection=?", (self.connection,)).fetchone()
+        if row is None:
             return None
         from cryptography.fernet import InvalidToken
 
         try:
-            return str(self.journal.cipher.decrypt(data).decode())
+            return str(self.journal.cipher.decrypt(row["data"]).decode())
         except InvalidToken as error:
             message = f"the stored sign-in of {self.connection} was encrypted under another FLOWRUN_KEY"
             raise ConfigError(message, code="Key", hint="set the old key, or run `flowrun login` again") from error
 
     def save(self, text: str) -> None:
-        self.journal.save_token(self.connection, self.journal.cipher.encrypt(text.encode()))
+        with self.journal.transaction() as db:
+            data = self.journal.cipher.encrypt(text.encode())
+            db.execute("REPLACE INTO tokens VALUES (?,?)", (self.connection, data))
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -57,7 +57,7 @@ class Content:
         charset = found.group(1) if found else "utf-8"
         try:
             return self.data.decode("utf-8-sig" if charset.lower() == "utf-8" else charset)
-        except (UnicodeDecodeError, LookupError) as error:
+        except (UnicodeError, LookupError) as error:
             raise invalid(f"the content is no text in {charset}", "keep it as content: base64ToBinary()") from error
 
 
@@ -86,13 +86,15 @@ def integer(value: str | float) -> JSON:
     if isinstance(value, str):
         number = parse_int(value)
         if number is None:
-            raise invalid(f"'{value[:60]}' is no whole number", "float() or decimal() reads a fraction")
+            raise invalid(f"'{value[:60]}' is no whole number of 64 bits", "float() or decimal() reads others")
         return number
-    if comparable(value) != int(value):
+    exact = value.exact if isinstance(value, Exact) else value
+    whole = int(exact)
+    if whole != exact:
         raise invalid(f"{value} is no whole number", "int(formatNumber(value, '0')) rounds it")
-    if not -LARGEST_INT - 1 <= value <= LARGEST_INT:
+    if not -LARGEST_INT - 1 <= whole <= LARGEST_INT:
         raise invalid(f"{value} is beyond 64 bits")
-    return int(value)
+    return whole
 
 
 @function("float")

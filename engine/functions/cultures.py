@@ -37,7 +37,7 @@ class Culture:
         if found is None:
             raise invalid(
                 f"the locale '{value[:40]}' is not available",
-                "known: en-US, and '' for the invariant culture; other locales come with the extra 'babel'",
+                "known: en-US, and '' for the invariant culture; others will come with the extra 'babel'",
             )
         return found
 

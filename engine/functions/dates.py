@@ -13,7 +13,7 @@ from engine.expressions import Ambient
 from engine.functions.cultures import EN_US, Culture
 from engine.functions.declare import function, invalid
 from engine.functions.formats import format_moment, format_span, parse_moment
-from engine.functions.moments import DAY, HOUR, MINUTE, SECOND, Moment, Span
+from engine.functions.moments import DAY, HOUR, MINUTE, SECOND, Moment, Span, out_of_range
 from engine.functions.zones import Zone
 from engine.types import JSON
 
@@ -23,7 +23,7 @@ _MONTHS = {"month": 1, "year": 12}
 
 def _later(time: Moment, interval: int, unit: str) -> Moment:
     if abs(interval) > 10**12:
-        raise invalid("the time is outside the years 1 to 9999")
+        raise out_of_range()
     name = unit.lower()
     if name in _MONTHS:
         return time.plus_months(interval * _MONTHS[name])

@@ -79,16 +79,17 @@ def also(name: str, other: Function) -> Function:
 def _checked(
     name: str, call: Callable[..., JSON], parameters: tuple[str, ...], least: int, has_rest: bool
 ) -> Callable[..., JSON]:
-    readers: list[tuple[str, Reader]] = []
+    readers: tuple[tuple[str, Reader], ...] = ()
     defaults: tuple[Any, ...] = call.__defaults__ or ()
     handed_in = unwrap(call).__code__.co_argcount - len(parameters) + has_rest
     last = len(parameters) - 1
 
     @wraps(call)
     def checked(*arguments: JSON) -> JSON:
-        if not readers:
+        nonlocal readers
+        if not readers:  # at the first call, for a cheap start; two threads may both do it, to the same end
             hints = get_type_hints(call)
-            readers.extend(_reader(hints[p]) for p in parameters)
+            readers = tuple(_reader(hints[p]) for p in parameters)
         out = list(arguments)
         for i in range(len(arguments) - handed_in):
             at = min(i, last) if has_rest else i
@@ -97,16 +98,16 @@ def _checked(
                 out[handed_in + i] = defaults[i - least]
                 continue
             words, read = readers[at]
-            path = f"{name}(): parameter {i + 1} '{parameters[at]}'"
             try:
                 found = read(value)
             except DataError as error:
+                path = f"{name}(): parameter {i + 1} '{parameters[at]}'"
                 raise DataError(f"{path}: {error.message}", code=error.code, hint=error.hint) from error
             if found is _UNFIT:
                 if isinstance(value, Undefined):
                     str(value)  # raises, naming what isn't defined
                 hint = "say what null means: coalesce(value, …)" if value is None else ""
-                raise wrong(path, words, value, hint)
+                raise wrong(f"{name}(): parameter {i + 1} '{parameters[at]}'", words, value, hint)
             out[handed_in + i] = found
         try:
             result = call(*out)

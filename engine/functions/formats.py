@@ -123,7 +123,7 @@ def parse_moment(text: str, pattern: str, culture: Culture) -> Moment:
     names, regex = _parser(_custom(pattern, culture))
     if "y" not in names:
         raise invalid(f"the format '{pattern[:60]}' has no year")
-    found = regex.fullmatch(text.strip())
+    found = regex.fullmatch(text)
     parts: dict[str, str] = {}
     for name, part in zip(names, found.groups() if found else (), strict=False):
         if parts.setdefault(name, part or "") != (part or ""):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -16,14 +17,14 @@ def _parsed(path: str) -> Any:
 
     try:
         return parse(path)
-    except (JSONPathError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (JSONPathError, re.error, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise invalid(f"'{path[:100]}' is no JSONPath: {error}", "such as $.items[?(@.price > 10)].name") from error
 
 
 def _found(path: str, data: JSON) -> list[JSON]:
     try:
         return [match.value for match in _parsed(path).find(data)]
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
+    except (re.error, TypeError, ValueError, LookupError, AttributeError) as error:
         raise invalid(f"'{path[:100]}' doesn't fit the data: {error}") from error
 
 

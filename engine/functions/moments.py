@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import cache, cached_property
 from typing import ClassVar
 
+from engine.errors import DataError
 from engine.functions.cultures import DAYS, MONTHS
 from engine.functions.declare import invalid
 from engine.types import JSON
@@ -23,6 +24,11 @@ _FIRST = datetime.min
 _LATEST_2000 = 49  # a year 49 is 2049, a year 50 is 1950
 
 
+def out_of_range() -> DataError:
+    """The error for a time that has no date."""
+    return invalid("the time is outside the years 1 to 9999")
+
+
 @dataclass(frozen=True)
 class Moment:
     """A time by its own clock. `zone` is what prints after it: 'Z', an offset such as '+02:00', or '' if unknown."""
@@ -34,7 +40,7 @@ class Moment:
 
     def __post_init__(self) -> None:
         if not 0 <= self.ticks < _END:
-            raise invalid("the time is outside the years 1 to 9999")
+            raise out_of_range()
 
     @classmethod
     def read(cls, value: JSON) -> Moment | None:
@@ -82,7 +88,7 @@ class Moment:
         clock = self.clock
         year, month = divmod(clock.year * 12 + clock.month - 1 + months, 12)
         if not 1 <= year <= 9999:
-            raise invalid("the time is outside the years 1 to 9999")
+            raise out_of_range()
         day = min(clock.day, monthrange(year, month + 1)[1])
         start = Moment.of(datetime(year, month + 1, day), self.zone)
         return start.plus(self.ticks % DAY)
@@ -123,30 +129,31 @@ def moment(parts: Mapping[str, str | None]) -> Moment | None:
 
     y, m or mon, d, w (day of the week), h, n (minutes), s, f (fraction), half (AM, PM), zone; only y is needed.
     """
-    year = int(parts["y"] or 0)
-    if len(parts["y"] or "") <= 2:
+
+    def text(name: str) -> str:
+        return parts.get(name) or ""
+
+    def number(name: str, default: int = 0) -> int:
+        return int(text(name) or default)
+
+    year, hour, fraction, day = number("y"), number("h"), text("f"), text("w")
+    if len(text("y")) <= 2:
         year += 2000 if year <= _LATEST_2000 else 1900
-    named = parts.get("mon")
-    month = month_of(named) if named else int(parts.get("m") or 1)
-    hour = int(parts.get("h") or 0)
-    if half := (parts.get("half") or "")[:1].upper():
+    if half := text("half")[:1].upper():
         if not 1 <= hour <= 12:
             return None
         hour = hour % 12 + 12 * (half == "P")
-    fraction = parts.get("f") or ""
-    zone = _zone(parts.get("zone") or "")
+    month = month_of(text("mon")) if text("mon") else number("m", 1)
+    zone = _zone(text("zone"))
     try:
-        clock = datetime(
-            year, month, int(parts.get("d") or 1), hour, int(parts.get("n") or 0), int(parts.get("s") or 0)
-        )
+        clock = datetime(year, month, number("d", 1), hour, number("n"), number("s"))
     except ValueError:
         return None
     if zone is None:
         return None
-    if day := parts.get("w"):
-        wanted = DAYS[clock.isoweekday() % 7]
-        if not (len(day) >= 3 and wanted.lower().startswith(day.lower())):
-            raise invalid(f"{clock:%Y-%m-%d} is a {wanted}, not '{day}'")
+    weekday = DAYS[clock.isoweekday() % 7]
+    if day and not (len(day) >= 3 and weekday.lower().startswith(day.lower())):
+        raise invalid(f"{clock:%Y-%m-%d} is a {weekday}, not '{day}'")
     ticks = (int(fraction[:8].ljust(8, "0")) + 5) // 10 if len(fraction) > 7 else int(fraction.ljust(7, "0"))
     return Moment.of(clock, zone).plus(ticks)
 

@@ -15,8 +15,9 @@ from engine.functions.cultures import Culture
 from engine.functions.declare import invalid
 from engine.functions.values import LARGEST_INT, Exact, comparable
 
-_ROUNDING = Context(prec=1000, rounding=ROUND_HALF_UP)
+_ROUNDING = Context(prec=2000, rounding=ROUND_HALF_UP)
 _MOST_DIGITS = 99
+_LONGEST_PATTERN = 300
 # Patterns as text: they are compiled when first used, for a cheap start.
 _INT = r"[ \t-\r]*([+-]?[0-9]+)[ \t-\r]*"
 _FLOAT = (
@@ -128,7 +129,7 @@ def _general(number: float, letter: str, precision: int | None) -> str:
     else:
         exact = _rounded(exact, precision)
     if not exact or -5 < exact.adjusted() < precision:
-        return _trimmed(exact if exact else abs(exact))
+        return _trimmed(exact if exact else exact.copy_abs())
     return _scientific(exact, "E" if letter in "GR" else "e", 2, None)
 
 
@@ -201,6 +202,8 @@ def _section(tokens: list[tuple[str, str]]) -> _Section:
 
 
 def _custom(number: Decimal, pattern: str) -> str:
+    if len(pattern) > _LONGEST_PATTERN:
+        raise invalid(f"the format is longer than {_LONGEST_PATTERN} characters")
     sections = _sections(pattern)
 
     def chosen(index: int) -> _Section:
@@ -212,7 +215,7 @@ def _custom(number: Decimal, pattern: str) -> str:
         section = chosen(2)
         rounded = _for_section(number, section)
     minus = "-" if rounded < 0 and section is sections[0] else ""
-    return minus + _filled(abs(rounded), section)
+    return minus + _filled(rounded.copy_abs(), section)
 
 
 def _for_section(number: Decimal, section: _Section) -> Decimal:

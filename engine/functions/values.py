@@ -28,12 +28,12 @@ class Exact(float):
 
     def __new__(cls, number: Decimal) -> Exact:
         """Raises DataError when the number is beyond ±79,228,162,514,264,337,593,543,950,335."""
-        if not number.is_finite() or abs(number) > _LARGEST_DECIMAL:
+        if not number.is_finite() or number.copy_abs() > _LARGEST_DECIMAL:
             raise invalid(f"{number} is beyond the range of decimal numbers")
         exponent = int(number.as_tuple().exponent)
         places = min(max(-exponent, 0), _MOST_PLACES)
         number = number.quantize(Decimal(1).scaleb(-places), context=EXACT)
-        while abs(number.scaleb(places, EXACT)) > _LARGEST_DECIMAL:
+        while number.copy_abs().scaleb(places, EXACT) > _LARGEST_DECIMAL:
             places -= 1
             number = number.quantize(Decimal(1).scaleb(-places), context=EXACT)
         self = super().__new__(cls, number)

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from engine.errors import ConfigError, did_you_mean
 from engine.functions.declare import invalid
-from engine.functions.moments import Moment
+from engine.functions.moments import Moment, out_of_range
 from engine.types import JSON
 
 
@@ -33,7 +33,11 @@ class Zone:
     def from_utc(self, time: Moment) -> Moment:
         """The clock of this zone at an instant; like .NET, the result doesn't say its zone."""
         utc = time.utc()
-        return Moment(utc.ticks + _ticks(utc.clock.replace(tzinfo=UTC).astimezone(self.rules).utcoffset()))
+        try:
+            local = utc.clock.replace(tzinfo=UTC).astimezone(self.rules)
+        except OverflowError as error:
+            raise out_of_range() from error
+        return Moment(utc.ticks + _ticks(local.utcoffset()))
 
     def to_utc(self, time: Moment) -> Moment:
         """The instant at which this zone's clock shows a time; the later one of two (standard time), like .NET.

@@ -14,9 +14,10 @@ from typing import Any
 from engine import model
 from engine.contract import Connector, Event, Operation
 from engine.effects import Program
-from engine.errors import ConfigError, DocumentError, Finding, did_you_mean
+from engine.errors import ConfigError, did_you_mean
 from engine.expressions import ExpressionError, Expressions, Function, arity_message, bare, segments
 from engine.loader.document import Document, Path, load
+from engine.loader.findings import DocumentError, Finding
 from engine.loader.fit import at, faults_of_schema, fit
 from engine.loader.references import Chain, References, holding, references, texts
 from engine.loader.schema import flow_schema, input_schema, output_schema
@@ -157,14 +158,16 @@ class _Checker:
     def _order(self, path: Path, block: Mapping[str, model.Step], outer: frozenset[str]) -> None:
         """Which steps have ended before each one begins; reports strangers and cycles in run_after."""
         after = model.predecessors(block)
+        astray: set[str] = set()
         for name, preds in after.items():
             for pred in [p for p in preds if p not in block or p == name]:
                 where = (*path, name, "run_after")
                 message = "a step can't run after itself" if pred == name else f"'{pred}' is no step beside '{name}'"
                 self.report(where, "RunAfter", message, inside=pred, hint=did_you_mean(pred, set(block) - {name}))
-                del preds[pred]
-        ended: dict[str, frozenset[str]] = {}
-        waiting = dict(after)
+                astray.add(name)
+        ended = {name: frozenset(self.paths) for name in astray}  # after a stranger: nobody knows after what
+        self.before |= ended
+        waiting = {name: preds for name, preds in after.items() if name not in ended}
         while ready := [name for name, preds in waiting.items() if preds.keys() <= ended.keys()]:
             for name in ready:
                 done = outer.union(*(ended[p] | {p} | self._inside(block[p]) for p in waiting.pop(name)))
@@ -198,6 +201,8 @@ class _Checker:
                 if variable not in self.flow.variables:
                     where = (*path, step.kind, variable)
                     self._unknown(where, "variable", variable, set(self.flow.variables), key=True)
+        if isinstance(step, model.Foreach) and step.as_ in ROOTS | {"index"}:
+            self.report((*path, "as"), "Name", f"'{step.as_}' has a meaning already", hint="choose another name")
         if isinstance(step, model.Parse):
             self._schemas((*path, "schema"))
         self._expressions(step, path, name)
@@ -312,8 +317,7 @@ class _Checker:
             if first not in self.paths:
                 yield _no_such("step", first, set(self.paths))
                 return
-            if step is not None:
-                self.reads.setdefault(step, set()).add(first)
+            self.reads.setdefault(step or "", set()).add(first)
             yield from self._order_of(first, step, key)
             yield from self._members(first, members[1:])
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from engine.errors import Finding, Place
+from engine.loader.findings import Finding, Place
 from engine.types import JSON
 
 MAX_BYTES = 1024 * 1024

@@ -175,15 +175,18 @@ def faults_of_schema(schema: JSON) -> list[tuple[Path, str]]:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         return [(tuple(error.absolute_path), error.message[:200])]
-    return [(path, "$ref leads out of the document") for path in _outward(schema)]
+    return [(path, "$ref leads to nothing in it") for path in _dangling(schema, schema)]
 
 
-def _outward(schema: JSON, path: Path = ()) -> Iterator[Path]:
+def _dangling(schema: JSON, root: JSON, path: Path = ()) -> Iterator[Path]:
     if isinstance(schema, dict):
         for key, value in schema.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
-                yield (*path, key)
-            yield from _outward(value, (*path, key))
+            if key == "$ref" and isinstance(value, str):
+                parts = [p.replace("~1", "/").replace("~0", "~") for p in value.removeprefix("#").split("/")[1:]]
+                steps = [int(p) if p.isdigit() else p for p in parts]
+                if not value.startswith("#") or (parts and at(root, steps) is None):
+                    yield (*path, key)
+            yield from _dangling(value, root, (*path, key))
     elif isinstance(schema, list):
         for i, value in enumerate(schema):
-            yield from _outward(value, (*path, i))
+            yield from _dangling(value, root, (*path, i))
