@@ -31,7 +31,7 @@ from engine.effects import (
     Timer,
     error_of,
 )
-from engine.errors import DataError
+from engine.errors import ConfigError, DataError
 from engine.expressions import Ambient, bare, to_text
 from engine.propagation import Propagation, ancestors, good
 from engine.state import CHANGES, Frame, Names, Node, Variables
@@ -104,7 +104,10 @@ class Decider(Propagation):
         container = any(True for _ in node.step.blocks())
         if record.output == SECURED and (isinstance(node.step, CHANGES) or self._needed(node.name, set())):
             node.attempt = record.attempt + 1
-            return False
+            if record.effect == "write":
+                hint = "set FLOWRUN_KEY, so that secure outputs can be kept"
+                self._fail(node, error_of(ConfigError("its output was not kept, and it can't be repeated", hint=hint)))
+            return record.effect == "write"
         node.attempt = record.attempt
         if isinstance(node.step, m.Terminate):
             return False
@@ -294,8 +297,8 @@ class Decider(Propagation):
 
     def _ask_person(self, node: Node, error: Mapping[str, JSON]) -> None:
         self._await(node, "person")
-        self.waiting[node.path] = error
-        self._note(node, "uncertain", error={**error, "kind": "uncertain"})
+        self.waiting[node.path] = {**error, "kind": "uncertain"}
+        self._note(node, "uncertain", error=self.waiting[node.path])
 
     def _revive(self, node: Node, record: Record) -> None:
         """A write that an earlier process had sent, or was about to send, without a recorded end."""

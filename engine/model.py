@@ -385,6 +385,11 @@ class Parameter:
     secret: Annotated[bool, Doc("Never stored or shown")] = False
     note: str | None = None
 
+    @property
+    def hidden(self) -> bool:
+        """Secret by word, or because it comes from where secrets are kept."""
+        return self.secret or (isinstance(self.default, str) and "${" in self.default)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Alerts:

@@ -208,6 +208,7 @@ class _PlainTokens:
         token, kind = body.get("access_token"), str(body.get("token_type", "bearer")).lower()
         if not isinstance(token, str) or not token or kind != "bearer":
             raise RemoteError(f"token endpoint {self.host}: no bearer token in the answer", code="TokenAnswer")
+        self.session.hide(token)
         return Secret(token), now.timestamp() + _useful(body.get("expires_in"))
 
     def _request(self) -> tuple[dict[str, str], dict[str, str]]:

@@ -85,11 +85,14 @@ def _start(
 
     flow, clock, journal = program.flow, SystemClock(), workspace.journal
     chosen = flow.triggers.get(str(trigger.get("name")))
+    if chosen is not None and chosen.when is not None and not _holds(program, chosen.when, trigger, parameters):
+        click.echo(f"no run: the `when` of trigger '{trigger['name']}' does not hold", err=True)
+        return YES
     key, lane = (_text(program, getattr(chosen, which, None), trigger, parameters) for which in ("key", "lane"))
     if once and key and (earlier := journal.with_key(flow.flow, workspace.environment.name, key)):
         click.echo(f"key {key} has run already: {earlier.id} {earlier.status}", err=True)
         return EXIT.get(earlier.status, NO)
-    secret = {name for name, p in flow.parameters.items() if p.secret}
+    secret = {name for name, p in flow.parameters.items() if p.hidden}
     stored = {name: SECURED if name in secret else value for name, value in parameters.items()}
     row = Run(
         id=uuid.uuid4().hex,
@@ -138,14 +141,23 @@ def drive(
 
 def _text(program: Program, source: Any, trigger: Mapping[str, Any], parameters: Mapping[str, Any]) -> str | None:
     """A key or lane; null or empty counts as none."""
-    from engine.contract import SystemClock
-    from engine.expressions import Ambient, bare, to_text
+    from engine.expressions import bare, to_text
 
     if not isinstance(source, str):
         return None
-    scope = {"trigger": trigger, "parameters": parameters, "variables": {}, "steps": {}, "run": {}}
-    ambient = Ambient(SystemClock().now(), "")
-    return to_text(program.expressions.evaluate(bare(source), scope, ambient)) or None
+    return to_text(program.expressions.evaluate(bare(source), *_at_start(trigger, parameters))) or None
+
+
+def _holds(program: Program, source: Any, trigger: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    return program.expressions.condition(source, *_at_start(trigger, parameters))
+
+
+def _at_start(trigger: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The names that a trigger's expressions see, and the time."""
+    from engine.contract import SystemClock
+    from engine.expressions import Ambient
+
+    return {"trigger": trigger, "parameters": parameters}, Ambient(SystemClock().now(), "")
 
 
 def parameters_of(program: Program, given: Mapping[str, str], workspace: Workspace) -> dict[str, Any]:
@@ -169,7 +181,7 @@ def parameters_of(program: Program, given: Mapping[str, str], workspace: Workspa
                     raise ConfigError(
                         f"parameter {name}: '{value}' is no JSON {parameter.type}", code="Parameter"
                     ) from error
-        if parameter.secret and isinstance(value, str):
+        if parameter.hidden and isinstance(value, str):
             workspace.project.mask.add(value)
         if not _fits(parameter.type, value) and not (value is None and name not in given):
             message = f"parameter {name}: expected {parameter.type}, found {type_name(value)}"

@@ -22,7 +22,7 @@ from typing import Any
 from requests.adapters import BaseAdapter
 
 from engine.connections.entra import MemoryTokens
-from engine.connections.secrets import Mask, resolver
+from engine.connections.secrets import Mask, resolver, secrets_in
 from engine.connections.session import Session, Transport, is_loopback
 from engine.contract import Clock, Connector, Context, Result, TokenStore
 from engine.errors import ConfigError, DataError, did_you_mean
@@ -59,7 +59,7 @@ class Project:
         self.folder = file.parent if file else folder
         self.state = self.folder / ".flowrun"
         self.mask = mask
-        self.resolve = resolver(variables, self.folder, self.mask)
+        self.resolve = resolver(variables, self.folder)
         self._sandboxes: dict[str, Mapping[str, BaseAdapter]] = {}
         self.document = self._load()
 
@@ -291,7 +291,12 @@ class OpenConnections:
             document, path = self.project.document, ("environments", self.environment.name, "connections", entry)
             place = f"{document.place(path, key=True)}: " if path in document.values else ""
             raise ConfigError(f"{place}{error.message}", code=error.code, hint=error.hint) from error
+        for secret in secrets_in(settings):
+            self.project.mask.add(secret)
         hosts = kind.hosts(settings) | {h.lower() for h in transport.get("hosts", ())}
+        if self.environment.production and (near := sorted(h for h in hosts if is_loopback(h))):
+            message = f"{where}: {near[0]} is refused where `production: true`"
+            raise ConfigError(message, code="Loopback", hint="use another environment for a service on this machine")
         log = logging.getLogger(f"flowrun.{entry}")
         session = Session(hosts, self._transport(transport), self.clock, log)
         tokens = self._tokens.get(entry) or MemoryTokens()
@@ -305,6 +310,7 @@ class OpenConnections:
             ca=given.get("ca"),
             private=frozenset(h.lower() for h in given.get("private", ())),
             timeout=seconds(given["timeout"]) if "timeout" in given else 120.0,
+            mask=self.project.mask,
         )
         if self.environment.emulate is None:
             return transport

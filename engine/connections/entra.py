@@ -208,7 +208,7 @@ class Entra:
         account = result.get("username") or claims.get("preferred_username") or claims.get("oid")
         with _in_words():
             token = Token(
-                Secret(str(result["access_token"])),
+                self._hidden(result["access_token"]),
                 self.ctx.clock.now().timestamp() + float(result.get("expires_in", 0)),
                 tuple(str(result.get("scope", key[1])).split()),
                 str(account or self.client_id),
@@ -227,6 +227,10 @@ class Entra:
         except (ValueError, TypeError, KeyError, AttributeError):
             self._cache.deserialize(None)  # not ours to read: sign in anew
         self._stored = stored
+
+    def _hidden(self, token: object) -> Secret:
+        self.ctx.session.hide(str(token))
+        return Secret(str(token))
 
     def _drop_access_tokens(self) -> None:
         kind = self._cache.CredentialType.ACCESS_TOKEN

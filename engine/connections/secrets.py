@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 from engine.errors import ConfigError
-from engine.types import JSON
+from engine.types import JSON, Secret
 
 REFERENCE = re.compile(r"\$\{(\w+):([^}]+)\}")
 SHORTEST = 8  # masking shorter values would black out innocent text
@@ -55,11 +56,25 @@ def _quoted(text: str) -> Iterable[str]:
     yield repr(text + "'\"")[1:-4]  # as it stands beside both kinds of quotes
 
 
-def resolver(environment: Mapping[str, str], folder: Path, mask: Mask) -> Callable[[JSON, str], JSON]:
+def secrets_in(settings: object) -> Iterator[str]:
+    """The values of every Secret in typed settings."""
+    if isinstance(settings, Secret):
+        yield settings.reveal()
+    elif dataclasses.is_dataclass(settings):
+        for field in dataclasses.fields(settings):
+            yield from secrets_in(getattr(settings, field.name))
+    elif isinstance(settings, Mapping):
+        for value in settings.values():
+            yield from secrets_in(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from secrets_in(value)
+
+
+def resolver(environment: Mapping[str, str], folder: Path) -> Callable[[JSON, str], JSON]:
     """A function that replaces `${env:NAME}`, `${file:path}` and `${keyring:service/name}` in a JSON value.
 
-    Its second argument names the place for errors. Every value found is made known to the mask.
-    Raises ConfigError for what isn't there.
+    Its second argument names the place for errors. Raises ConfigError for what isn't there.
     """
 
     def look_up(scheme: str, name: str, where: str) -> str:
@@ -79,13 +94,7 @@ def resolver(environment: Mapping[str, str], folder: Path, mask: Mask) -> Callab
 
     def resolve(value: JSON, where: str) -> JSON:
         if isinstance(value, str):
-
-            def replace(match: re.Match[str]) -> str:
-                found = look_up(match[1], match[2], where)
-                mask.add(found)
-                return found
-
-            return REFERENCE.sub(replace, value)
+            return REFERENCE.sub(lambda match: look_up(match[1], match[2], where), value)
         if isinstance(value, dict):
             return {k: resolve(v, f"{where}.{k}") for k, v in value.items()}
         if isinstance(value, list):

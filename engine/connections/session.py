@@ -15,7 +15,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
@@ -33,13 +33,30 @@ CLEAN_URL = re.compile(r"https?://[a-z0-9.:-]+/[A-Za-z0-9/._~()'=,;%&$?-]*")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
+class Masking(Protocol):
+    """Knows secrets and replaces them in texts."""
+
+    def __call__(self, text: str) -> str: ...
+    def add(self, secret: str) -> None: ...
+
+
+class NoMask:
+    """For sessions that hold no secrets of a project (tests)."""
+
+    def __call__(self, text: str) -> str:
+        return text
+
+    def add(self, secret: str) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Transport:
     """How a connection reaches the network.
 
     `mounted` answers a host by an adapter of its own (the sandbox's emulators), `route` by a loopback server;
     `timeout` is seconds for one request; `max_bytes` bounds an answer; `private` lists hosts that may resolve to a
-    private address.
+    private address. What a refusing answer (400 and above) quotes of known secrets is masked before anyone reads it.
     """
 
     mounted: Mapping[str, BaseAdapter] = field(default_factory=dict)
@@ -49,6 +66,7 @@ class Transport:
     private: frozenset[str] = frozenset()
     timeout: float = 120.0
     max_bytes: int = 100 * 1024 * 1024
+    mask: Masking = field(default_factory=NoMask)
 
 
 class Session:
@@ -66,6 +84,10 @@ class Session:
         other = Session(hosts, self.transport, self.clock, self.log)
         other._adapters = self._adapters
         return other
+
+    def hide(self, secret: str) -> None:
+        """Makes a secret known that came by the wire (an access token), so that no log or error shows it."""
+        self.transport.mask.add(secret)
 
     def request(
         self,
@@ -167,7 +189,11 @@ class Session:
             raise TransientError(f"{host} gave no answer in time", code="Timeout", answer_lost=True) from error
         except (requests.RequestException, HTTPError, OSError) as error:
             raise _connection_error(host, error) from error
-        answer._content = self._read(answer, end, host)
+        t = self.transport
+        content = self._read(answer, end, host)
+        if answer.status_code >= 400 and content:
+            content = t.mask(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        answer._content = content
         return answer
 
     def _read(self, answer: requests.Response, end: float, host: str) -> bytes:
@@ -208,6 +234,10 @@ class Session:
         t = self.transport
         adapter = t.mounted.get(host) or (RouteAdapter(t.route[host]) if host in t.route else None)
         if adapter is None:
+            if t.mounted and not is_loopback(host):
+                raise ConfigError(
+                    f"the sandbox has no emulator for {host}", code="NoEmulator", hint="use another --env"
+                )
             if scheme != "https" and not is_loopback(host):
                 raise ConfigError(f"{scheme}://{host} refused: plain http goes to loopback only", code="PlainHttp")
             adapter = GuardedAdapter(private=host in t.private or is_loopback(host) or bool(t.proxy))

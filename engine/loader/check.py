@@ -397,7 +397,7 @@ class _Checker:
 
     def _taint(self) -> None:
         """What reads a secure output or a secret parameter is secure itself; repeated until nothing is added."""
-        secret = {name for name, p in self.flow.parameters.items() if p.secret}
+        secret = {name for name, p in self.flow.parameters.items() if p.hidden}
         steps = self.flow.all_steps
         for name, step in steps.items():
             self.tainted[name] = set(step.secure or ())
@@ -405,7 +405,8 @@ class _Checker:
             before = (sum(map(len, self.tainted.values())), len(self.secret_variables))
             for name, step in steps.items():
                 if self._reads_secret(name, step, secret):
-                    self.tainted[name] |= {"inputs"} if isinstance(step, model.Call) else {"inputs", "outputs"}
+                    op = self.operations.get(step.call) if isinstance(step, model.Call) else None
+                    self.tainted[name] |= {"inputs"} if op and op.effect == "write" else {"inputs", "outputs"}
                     if isinstance(step, model.Set | model.Append | model.Increment):
                         self.secret_variables |= set(getattr(step, step.kind))
             if before == (sum(map(len, self.tainted.values())), len(self.secret_variables)):
