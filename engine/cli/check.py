@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from engine.cli.wiring import WRONG, YES, Workspace, load_document, pairs
+from engine.errors import ConfigError
 
 
 @click.command()
@@ -49,20 +50,23 @@ def schema(flow: Path | None, environment: str | None, connections: Path | None)
     from engine.loader import flow_schema, input_schema
 
     workspace = Workspace.open(flow.parent if flow else Path(), connections, environment)
-    entries = workspace.catalog.connections
+    operations = {}
+    for entry in workspace.catalog.connections:
+        try:
+            operations[entry] = workspace.catalog.connections[entry].operations()
+        except ConfigError as error:  # a broken plugin: `connectors list` says more
+            click.echo(f"left out: {error.message}", err=True)
     if flow is not None:
         data = load_document(flow).data
         given = data.get("connections") if isinstance(data, dict) else None
         aliases = {a: str(e) for a, e in given.items()} if isinstance(given, dict) else {}
     else:
-        aliases = {entry: entry for entry in entries}
-        crm = next((e for e in entries if "upsert_lead" in entries[e].operations()), None)
-        aliases |= {"crm": crm} if crm else {}
+        crm = next((entry for entry, found in operations.items() if "upsert_lead" in found), None)
+        aliases = {entry: entry for entry in operations} | ({"crm": crm} if crm else {})
     calls = {
         f"{alias}.{name}": input_schema(operation)
         for alias, entry in aliases.items()
-        if entry in entries
-        for name, operation in entries[entry].operations().items()
+        for name, operation in operations.get(entry, {}).items()
     }
     click.echo(json.dumps(flow_schema(calls), indent=2, ensure_ascii=False))
     return YES

@@ -249,5 +249,5 @@ def _events(
 def _json(text: str, source: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source}: no JSON: {error}", code="NotJson") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from engine.cli.wiring import YES, Workspace, pairs
+from engine.errors import ConfigError
 
 
 @click.command()
@@ -26,7 +27,10 @@ def sandbox(port: int, latency: str | None, fault: tuple[str, ...], seed: int | 
     except ValueError as error:
         raise click.UsageError("--fault takes a rate such as 429=0.1") from error
     mounted = apps(workspace.project.state, {"latency": latency, "faults": rates, "seed": seed})
-    server = serve(mounted, port)
+    try:
+        server = serve(mounted, port)
+    except OSError as error:
+        raise ConfigError(f"port {port}: {error.strerror}", code="Port", hint="--port 0 takes a free one") from error
     click.echo(f"sandbox on http://127.0.0.1:{server.server_port}\nroute:")
     for host in mounted:
         click.echo(f'  {host}: "http://127.0.0.1:{server.server_port}"')

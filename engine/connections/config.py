@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from requests.adapters import BaseAdapter
 
@@ -27,14 +29,53 @@ from engine.connections.session import Session, Transport, is_loopback
 from engine.contract import Clock, Connector, Context, Result, TokenStore
 from engine.errors import ConfigError, DataError, did_you_mean
 from engine.loader import Document, load
+from engine.loader.document import Path as Path_
 from engine.loader.findings import DocumentError
-from engine.model import seconds
-from engine.types import JSON, convert, fields
+from engine.loader.fit import compare
+from engine.loader.schema import schema
+from engine.model import Duration, seconds
+from engine.types import JSON, Doc, convert, fields
 
 FILE = "connections.yaml"
 SANDBOX = "sandbox"
-ENVIRONMENT_KEYS = frozenset({"emulate", "production", "connections", "route"})
-TRANSPORT_KEYS = frozenset({"hosts", "private", "proxy", "ca", "timeout"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emulate:
+    """The sandbox's faults on demand."""
+
+    latency: Annotated[Duration | None, Doc("Wait before each answer")] = None
+    faults: Annotated[dict[str, float] | None, Doc("Fault: how often, from 0 to 1")] = None
+    seed: Annotated[int | None, Doc("Makes the faults repeatable")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentEntry:
+    """An environment as connections.yaml has it."""
+
+    emulate: bool | Emulate | None = None
+    production: bool | None = None
+    route: Annotated[dict[str, str] | None, Doc("Host: loopback URL that answers for it")] = None
+    connections: Annotated[dict[str, dict[str, Any]] | None, Doc("Name: connector's settings")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionsFile:
+    """connections.yaml."""
+
+    environments: dict[str, EnvironmentEntry | None] | None = None
+    plugins: Annotated[str | list[str] | None, Doc("Folders of connectors, beside this file")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransportEntry:
+    """What any connection may say of the way to its hosts, beside its connector's own settings."""
+
+    hosts: Annotated[list[str], Doc("More hosts that it may reach")] = field(default_factory=list)
+    private: Annotated[list[str], Doc("Hosts that may have a private address")] = field(default_factory=list)
+    proxy: str | None = None
+    ca: Annotated[str | None, Doc("File with the certificates to trust")] = None
+    timeout: Annotated[Duration, Doc("For one request")] = "2m"
 
 
 @dataclass(frozen=True)
@@ -80,29 +121,21 @@ class Project:
             document = load(self.file.read_text(encoding="utf-8"), str(self.file))
         except OSError as error:
             raise ConfigError(f"can't read {self.file}: {error.strerror}", code="NoFile") from error
-        data = document.data
-        if not document.findings and not isinstance(data, dict):
-            document.report(document.place(()), "WrongType", "connections.yaml is an object")
-        elif isinstance(data, dict):
-            self._check_keys(document, (), data, {"environments", "plugins"})
-            for name, environment in (data.get("environments") or {}).items():
-                self._check_keys(document, ("environments", name), environment or {}, ENVIRONMENT_KEYS)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self.file} is no UTF-8 text (byte {error.start})", code="Encoding") from error
+        if not document.findings:
+
+            def report(path: Path_, code: str, message: str, *, key: bool = False, **more: Any) -> None:
+                document.report(document.place(path, key=key), code, message, **more)
+
+            compare(report, schema(ConnectionsFile), document.data)
         if document.findings:
             raise DocumentError(document.findings)
         return document
 
-    @staticmethod
-    def _check_keys(document: Document, path: tuple[str, ...], data: JSON, known: set[str] | frozenset[str]) -> None:
-        if not isinstance(data, dict):
-            document.report(document.place(path), "WrongType", f"{path[-1]} is an object")
-            return
-        for key in data.keys() - known:
-            place = document.place((*path, key), key=True)
-            document.report(place, "UnknownKey", f"unknown key '{key}'", hint=did_you_mean(key, known))
-
     def environment(self, name: str) -> Environment:
         """Raises ConfigError for an unknown one, or one that isn't safe."""
-        known = self.document.data.get("environments") or {}
+        known = (self.document.data or {}).get("environments") or {}
         if name not in known:
             if name == SANDBOX:
                 return Environment(SANDBOX, emulate={})
@@ -115,7 +148,7 @@ class Project:
         for host, url in route.items():
             if production:
                 raise ConfigError(f"{name}: `route` is refused where `production: true`", code="Route")
-            if not is_loopback(url.partition("://")[2].rstrip("/")):
+            if not re.fullmatch(r"https?://[^/?#@]+/?", url) or not is_loopback(urlsplit(url).netloc):
                 raise ConfigError(f"{name}: {host} can be routed to a loopback address only, not {url}", code="Route")
         if production and emulate:
             raise ConfigError(f"{name}: `emulate` is refused where `production: true`", code="Emulate")
@@ -138,7 +171,7 @@ class Project:
     @cached_property
     def _installed(self) -> Mapping[str, EntryPoint | Path]:
         found: dict[str, EntryPoint | Path] = {ep.name: ep for ep in entry_points(group="flowrun.connectors")}
-        plugins = self.document.data.get("plugins")
+        plugins = (self.document.data or {}).get("plugins")
         for given in [plugins] if isinstance(plugins, str) else plugins or []:
             folder = self.folder / given
             if not folder.is_dir():
@@ -168,7 +201,7 @@ class Project:
                 raise ConfigError(f"no connector '{name}' is installed", code="NoConnector", hint=hint)
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # whatever a plugin does while it is imported
             where = source if isinstance(source, Path) else getattr(source, "value", name)
             hint = "install what it needs, or mend it; other connectors are not concerned"
             message = f"connector '{name}' ({where}) can't be loaded: {type(error).__name__}: {error}"
@@ -213,6 +246,9 @@ class _Entries(Mapping[str, type[Connector]]):
     def __len__(self) -> int:
         return len(list(iter(self)))
 
+    def __contains__(self, entry: object) -> bool:
+        return entry in list(iter(self))
+
     def __getitem__(self, entry: str) -> type[Connector]:
         if entry not in list(iter(self)):
             raise KeyError(entry)
@@ -232,7 +268,8 @@ def _from_file(path: Path) -> Any:
         c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Connector) and c.__module__ == name
     ]
     if len(classes) != 1:
-        raise ConfigError(f"{path} defines {len(classes)} connectors, not one", code="BrokenConnector")
+        hint = "a plugin is one file, or folder with connector.py, that defines one Connector"
+        raise ConfigError(f"{path} defines {len(classes)} connectors, not one", code="BrokenConnector", hint=hint)
     return classes[0]
 
 
@@ -283,9 +320,9 @@ class OpenConnections:
         where = f"{self.environment.name}.{entry}"
         kind = self.project.connector(self.project.connector_name(self.environment, entry))
         given = self.project.settings(self.environment, entry)
-        declared = fields(kind.Settings)
-        transport = {k: given.pop(k) for k in TRANSPORT_KEYS - declared.keys() if k in given}
+        common = fields(TransportEntry).keys() - fields(kind.Settings).keys()
         try:
+            transport = convert(TransportEntry, {k: given.pop(k) for k in common if k in given}, where)
             settings = convert(kind.Settings, given, where)
         except DataError as error:
             document, path = self.project.document, ("environments", self.environment.name, "connections", entry)
@@ -293,7 +330,7 @@ class OpenConnections:
             raise ConfigError(f"{place}{error.message}", code=error.code, hint=error.hint) from error
         for secret in secrets_in(settings):
             self.project.mask.add(secret)
-        hosts = kind.hosts(settings) | {h.lower() for h in transport.get("hosts", ())}
+        hosts = kind.hosts(settings) | {h.lower() for h in transport.hosts}
         if self.environment.production and (near := sorted(h for h in hosts if is_loopback(h))):
             message = f"{where}: {near[0]} is refused where `production: true`"
             raise ConfigError(message, code="Loopback", hint="use another environment for a service on this machine")
@@ -303,13 +340,13 @@ class OpenConnections:
         folder = self.project.folder if self.environment.emulate is None else self.project.state
         return kind(settings, Context(session, self.clock, log, tokens, str(folder)))
 
-    def _transport(self, given: Mapping[str, JSON]) -> Transport:
+    def _transport(self, given: TransportEntry) -> Transport:
         transport = Transport(
             route=self.environment.route,
-            proxy=given.get("proxy"),
-            ca=given.get("ca"),
-            private=frozenset(h.lower() for h in given.get("private", ())),
-            timeout=seconds(given["timeout"]) if "timeout" in given else 120.0,
+            proxy=given.proxy,
+            ca=str(self.project.folder / given.ca) if given.ca else None,
+            private=frozenset(h.lower() for h in given.private),
+            timeout=seconds(given.timeout),
             mask=self.project.mask,
         )
         if self.environment.emulate is None:

@@ -29,13 +29,14 @@ def sandbox_settings(connector: str) -> Mapping[str, JSON]:
 def apps(state: Path, options: Mapping[str, JSON]) -> dict[str, WSGI]:
     """Host → application, over the state folder. `options`: latency, faults (rate by name), seed.
 
-    Raises ConfigError for an unknown option or fault.
+    Raises ConfigError for an unknown fault.
     """
-    known = {"latency", "faults", "seed"}
     rates = options.get("faults") or {}
-    for name, allowed in [*((o, known) for o in options), *((f, set(FAULTS)) for f in rates)]:
-        if name not in allowed:
-            raise ConfigError(f"emulate: unknown '{name}'", code="Emulate", hint=did_you_mean(name, allowed))
+    for name, rate in rates.items():
+        if name not in FAULTS:
+            raise ConfigError(f"emulate: unknown fault '{name}'", code="Emulate", hint=did_you_mean(name, set(FAULTS)))
+        if not 0 <= rate <= 1:
+            raise ConfigError(f"emulate: {name} takes a rate from 0 to 1, not {rate}", code="Emulate")
     prepare(state)
     store = Store(state / "sandbox.db")
     latency = seconds(options["latency"]) if options.get("latency") else 0.0

@@ -88,6 +88,8 @@ def resolver(environment: Mapping[str, str], folder: Path) -> Callable[[JSON, st
                     return (folder / name).read_text(encoding="utf-8").rstrip("\n")
                 except OSError as error:
                     raise ConfigError(f"{where}: can't read {name}: {error.strerror}", code="NoSecret") from error
+                except UnicodeDecodeError as error:
+                    raise ConfigError(f"{where}: {name} is no UTF-8 text", code="NoSecret") from error
             case "keyring":
                 return _from_keyring(name, where)
         raise ConfigError(f"{where}: unknown scheme '{scheme}'", code="NoSecret", hint="known: env, file, keyring")

@@ -234,12 +234,12 @@ class Session:
         t = self.transport
         adapter = t.mounted.get(host) or (RouteAdapter(t.route[host]) if host in t.route else None)
         if adapter is None:
+            if scheme != "https" and not is_loopback(host):
+                raise ConfigError(f"{scheme}://{host} refused: plain http goes to loopback only", code="PlainHttp")
             if t.mounted and not is_loopback(host):
                 raise ConfigError(
                     f"the sandbox has no emulator for {host}", code="NoEmulator", hint="use another --env"
                 )
-            if scheme != "https" and not is_loopback(host):
-                raise ConfigError(f"{scheme}://{host} refused: plain http goes to loopback only", code="PlainHttp")
             adapter = GuardedAdapter(private=host in t.private or is_loopback(host) or bool(t.proxy))
         self._adapters[f"{scheme}://{host}"] = adapter
         return adapter

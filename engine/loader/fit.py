@@ -21,18 +21,23 @@ Report: TypeAlias = Callable[..., None]  # (path, code, message, key=…, expect
 
 def fit(report: Report, schema: Mapping[str, Any], data: JSON) -> None:
     """Reports what doesn't fit and takes it out of `data`, which then fits the model."""
+    if errors := compare(report, schema, data):
+        _set_aside(data, errors)
+
+
+def compare(report: Report, schema: Mapping[str, Any], data: JSON) -> list[Any]:
+    """Reports what doesn't fit a schema; gives jsonschema's errors."""
     from jsonschema import Draft202012Validator
 
     errors = [e for top in Draft202012Validator(schema).iter_errors(data) for e in _leaves(top)]
     for error in errors:
         _finding(report, error)
-    if errors:
-        _set_aside(data, errors)
+    return errors
 
 
 def _finding(report_at: Report, error: Any) -> None:
     path: Path = tuple(error.absolute_path)
-    where = ".".join(str(p) for p in path[-3:]) or "the flow"
+    where = ".".join(str(p) for p in path[-3:]) or "the document"
     value = error.instance
 
     def report(code: str, message: str, *, at: Path = path, key: bool = False, **more: Any) -> None:
