@@ -1,37 +1,20 @@
 """flowrun's engine. This module is the whole public surface for connectors and emulators."""
 
+# fmt: off
+# isort: off
 from engine.connections.crm import CRM, NEUTRAL_FIELDS, Change, Lead, LeadResult, LeadStatus, Page
 from engine.connections.entra import PUBLIC_CLOUD, Certificate, Entra, MemoryTokens, Token
 from engine.connections.session import Session, Transport
 from engine.contract import (
-    Call,
-    Clock,
-    Connector,
-    Context,
-    Effect,
-    Event,
-    Operation,
-    Request,
-    Result,
-    SystemClock,
-    TokenStore,
-    operation,
-    retry_after,
+    Call, Clock, Connector, Context, Effect, Event, Operation, Request, Result, SystemClock, TokenStore,
+    operation, retry_after,
 )
 from engine.errors import (
-    ConfigError,
-    DataError,
-    FlowrunError,
-    Kind,
-    RemoteError,
-    TransientError,
-    UncertainError,
-    did_you_mean,
+    ConfigError, DataError, FlowrunError, Kind, RemoteError, TransientError, UncertainError, did_you_mean,
 )
 from engine.loader.findings import Finding, Place
 from engine.types import JSON, Doc, Guid, Key, Pattern, Range, Schema, Secret, plain
 
-# fmt: off
 __all__ = [
     "CRM", "JSON", "NEUTRAL_FIELDS", "PUBLIC_CLOUD", "Call", "Certificate", "Change", "Clock", "ConfigError",
     "Connector", "Context", "DataError", "Doc", "Effect", "Entra", "Event", "Finding", "FlowrunError", "Guid",

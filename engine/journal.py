@@ -185,13 +185,14 @@ class Journal:
         self._new.pop(id, None)
 
     def _row(self, run: int, number: int, record: Record) -> tuple[Any, ...]:
+        secure = "outputs" in record.secure and (record.status != "decided" or record.kind == "switch")
         outputs = self._secure(record.outputs, "outputs" in record.secure)
         if record.error and outputs:
             outputs = self.mask(outputs)  # a refusal may quote what it refused
         return (
             run, number, record.path, record.attempt, record.status, record.kind,
             self._secure(record.inputs, "inputs" in record.secure),
-            self._secure(record.output, "outputs" in record.secure and record.status != "decided"),
+            self._secure(record.output, secure),
             outputs, self._error(record.error), record.effect, record.changed, record.summary,
             record.started.isoformat() if record.started else None, record.ended.isoformat() if record.ended else None,
         )  # fmt: skip
@@ -271,16 +272,17 @@ class Journal:
         rows = self._db.execute(
             "SELECT * FROM records WHERE run=(SELECT number FROM runs WHERE id=?) ORDER BY number", (id,)
         ).fetchall()
-        return [
-            Record(
-                **{name: row[name] for name in ("path", "attempt", "status", "kind", "effect", "summary")},
-                **{name: self._read(row[name]) for name in ("inputs", "output", "outputs", "error")},
-                changed=bool(row["changed"]),
-                started=datetime.fromisoformat(row["started"]) if row["started"] else None,
-                ended=datetime.fromisoformat(row["ended"]) if row["ended"] else None,
-            )
-            for row in rows
-        ]
+        return [self._record(row) for row in rows]
+
+    def _record(self, row: sqlite3.Row) -> Record:
+        values: dict[str, Any] = {name: row[name] for name in row.keys() if name not in ("run", "number")}  # noqa: SIM118
+        hidden = (f'"{SECURED}"', f'{{"{ENCRYPTED}"')
+        secure = {part for part, column in (("inputs", "inputs"), ("outputs", "output"))
+                  if (row[column] or "").startswith(hidden)}  # fmt: skip
+        values |= {name: self._read(row[name]) for name in ("inputs", "output", "outputs", "error")}
+        for name in ("started", "ended"):
+            values[name] = datetime.fromisoformat(row[name]) if row[name] else None
+        return Record(**{**values, "changed": bool(row["changed"]), "secure": frozenset(secure)})
 
     # Life and death of processes
 

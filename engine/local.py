@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from engine.contract import CURRENT_CALL, Call, Clock, Result
 from engine.decider import Decider
-from engine.effects import Abandon, Done, Failed, Fired, Invoke, Outcome, Record, Timer, error_of
+from engine.effects import SECURED, Abandon, Done, Failed, Fired, Invoke, Outcome, Record, Timer, error_of
 from engine.errors import FlowrunError
 from engine.journal import Journal
 from engine.types import JSON, plain
@@ -182,6 +182,8 @@ class _Drive:
             self.driver.journal.write(self.id, self.unsaved, {"status": "waiting", "error": waiting})
             return "waiting"
         ended: dict[str, JSON] = {"status": decider.status, "ended": self._now().isoformat(), "error": decider.error}
-        ended |= {"outputs": decider.outputs or None, "business_key": decider.business_key}
+        secure = decider.program.secure.get("")  # then they are shown to nobody
+        ended |= {"outputs": (SECURED if secure else decider.outputs) or None}
+        ended |= {"business_key": None if secure else decider.business_key}
         self.driver.journal.write(self.id, self.unsaved, ended)
         return decider.status

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from engine import model as m
-from engine.effects import BAD, FINAL, Abandon, Effect, Program, Record, Start
+from engine.effects import BAD, FINAL, SECURED, Abandon, Effect, Program, Record, Start
 from engine.expressions import Scope
 from engine.state import CHANGES, Frame, Names, Node, Plan
 from engine.types import JSON
@@ -109,6 +109,8 @@ class Propagation(ABC):
         summary: str = "",
         record: bool = True,
     ) -> None:
+        if error is not None and error.get("step") == node.path and self.program.secure.get(node.name):
+            error = {**error, "message": SECURED}  # it may quote what is secure
         node.status, node.code, node.error, node.state = status, code, error, ""
         self._active.pop(node.path, None)
         node.frame.names.own[node.name] = {"status": status, "body": body, "error": error, "outputs": outputs}
@@ -230,7 +232,8 @@ class Propagation(ABC):
 
     def _decision(self, node: Node) -> JSON:
         """A container's recorded decision that stands, None without one."""
-        return self._decisions[node.path][1].output if self._begun(node) and node.path in self._decisions else None
+        decision = self._decisions[node.path][1].output if self._begun(node) and node.path in self._decisions else None
+        return None if decision == SECURED else decision
 
     def _after_fresh(self, node: Node) -> bool:
         """Whether it runs after, or reads from, a step that was done anew."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.effects import FINAL
+from engine.effects import FINAL, SECURED
 from engine.local import Listener
 
 if TYPE_CHECKING:
@@ -132,7 +132,13 @@ class JsonProgress(Progress):
         where = str(place) if place else None
         waiting = list(decider.waiting)
         self.object(
-            type="end", run=id, status=status, outputs=decider.outputs, error=error, place=where, waiting=waiting
+            type="end",
+            run=id,
+            status=status,
+            outputs=SECURED if decider.program.secure.get("") else decider.outputs,
+            error=error,
+            place=where,
+            waiting=waiting,
         )
 
 

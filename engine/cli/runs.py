@@ -12,6 +12,7 @@ import click
 from engine.cli.progress import describe, progress, record_json, took
 from engine.cli.run import drive
 from engine.cli.wiring import YES, Workspace, pairs, program_of
+from engine.effects import SECURED
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def show(run: str, connections: Path | None, as_json: bool) -> int:
     if as_json:
         click.echo(mask(json.dumps(_run_json(found), ensure_ascii=False)))
         for record in records:
-            line = {**record_json(record), "inputs": record.inputs, "output": record.output, "effect": record.effect}
+            inputs = SECURED if "inputs" in record.secure else record.inputs
+            output = SECURED if "outputs" in record.secure else record.output
+            line = {**record_json(record), "inputs": inputs, "output": output, "effect": record.effect}
             click.echo(mask(json.dumps(line, ensure_ascii=False)))
         return YES
     click.echo(mask(f"{found.flow} · {found.status} · environment {found.environment} · run {found.id}"))
@@ -138,7 +141,7 @@ def go_on(
 ) -> int:
     """Resumes a run from its journal, by the document it began with. Raises ConfigError."""
     from engine.cli.run import parameters_of
-    from engine.effects import SECURED, Start
+    from engine.effects import Start
     from engine.loader import load
 
     if run.status in ("succeeded", "running"):

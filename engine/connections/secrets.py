@@ -37,13 +37,15 @@ class Mask:
 
 def _forms(secret: str) -> set[str]:
     """A secret as it may stand in a text: encoded, and that quoted (also twice) by JSON or by Python."""
-    forms = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}
-    data = secret.encode()
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        for lead in range(3):  # inside a longer text its bytes may begin anywhere in a group of three
-            text = encode(b"\0" * lead + data).decode().rstrip("=")
-            whole = (lead + len(data)) * 8 // 6  # characters that depend on no byte after the secret
-            forms.add(text[-(-lead * 8 // 6) : whole])
+    plain = (secret, quote(secret, safe=""), quote(secret), quote_plus(secret))
+    forms = set(plain)
+    for text in plain:
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            for lead in range(3):  # inside a longer text its bytes may begin anywhere in a group of three
+                coded = encode(b"\0" * lead + text.encode()).decode().rstrip("=")
+                whole = (lead + len(text.encode())) * 8 // 6  # characters that depend on no byte after the secret
+                forms.add(coded[-(-lead * 8 // 6) : whole])
+    forms |= {re.sub("%..", lambda m: m[0].lower(), form) for form in forms}
     for _ in range(2):
         forms |= {quoted for form in forms for quoted in _quoted(form)}
     return forms
@@ -52,8 +54,8 @@ def _forms(secret: str) -> set[str]:
 def _quoted(text: str) -> Iterable[str]:
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
-    yield repr(text)[1:-1]
-    yield repr(text + "'\"")[1:-4]  # as it stands beside both kinds of quotes
+    for shown in (repr(text), repr(text + "'\"")[:-3], repr(text.encode())[1:], repr(text.encode() + b"'\"")[1:-3]):
+        yield shown[1:-1]
 
 
 def secrets_in(settings: object) -> Iterator[str]:

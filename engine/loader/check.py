@@ -397,38 +397,36 @@ class _Checker:
 
     def _taint(self) -> None:
         """What reads a secure output or a secret parameter is secure itself; repeated until nothing is added."""
-        secret = {name for name, p in self.flow.parameters.items() if p.hidden}
         steps = self.flow.all_steps
         for name, step in steps.items():
             self.tainted[name] = set(step.secure or ())
         while True:
             before = (sum(map(len, self.tainted.values())), len(self.secret_variables))
             for name, step in steps.items():
-                if self._reads_secret(name, step, secret):
+                if self._reads_secret(step, self.paths[name]):
                     op = self.operations.get(step.call) if isinstance(step, model.Call) else None
                     self.tainted[name] |= {"inputs"} if op and op.effect == "write" else {"inputs", "outputs"}
                     if isinstance(step, model.Set | model.Append | model.Increment):
                         self.secret_variables |= set(getattr(step, step.kind))
             if before == (sum(map(len, self.tainted.values())), len(self.secret_variables)):
-                return
+                break
+        self.tainted[""] = {"outputs"} if self._reads_secret(self.flow, ()) else set()
 
-    def _reads_secret(self, name: str, step: model.Step, secret: set[str]) -> bool:
-        data = self._raw(self.paths[name])
-        kind: Any = type(step)
+    def _reads_secret(self, holder: Any, path: Path) -> bool:
+        secret = {name for name, p in self.flow.parameters.items() if p.hidden}
+        around = {s.as_ for n, s in self.loops.items() if isinstance(s, model.Foreach) and "inputs" in self.tainted[n]
+                  and path[: len(self.paths[n])] == self.paths[n]}  # fmt: skip
+        data = self._raw(path)
+        kind: Any = type(holder)
         for key, what in holding(kind).items():
             for _, text in texts(data.get(key) if isinstance(data, dict) else None):
                 parts = [bare(text)] if what == "expression" else [s.text for s in _safe_segments(text)]
                 for chain in (c for part in parts for c in self._safe_chains(part)):
                     first = chain.members[0] if chain.members else None
-                    whole = first is None
-                    if (
-                        (chain.root == "parameters" and (first in secret or (whole and secret)))
-                        or (
-                            chain.root == "variables"
-                            and (first in self.secret_variables or (whole and self.secret_variables))
-                        )
-                        or (chain.root == "steps" and "outputs" in self.tainted.get(str(first), ()))
-                    ):
+                    known = {"parameters": secret, "variables": self.secret_variables}.get(chain.root, set())
+                    if first in known or (first is None and known) or chain.root in around:
+                        return True
+                    if chain.root == "steps" and "outputs" in self.tainted.get(str(first), ()):
                         return True
         return False
 
