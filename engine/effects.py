@@ -50,7 +50,8 @@ class Record:
     """One line of the journal. `status` is a step's final status, or one of:
 
     `decided` (a container's branch, count or pass), `started` (a write is about to be sent), `retrying` (a try that
-    failed and will be repeated), `uncertain` (waits for a person), `late` (an answer that came after the decision).
+    failed and will be repeated), `uncertain` (waits for a person), `late` (an answer that came after the decision),
+    `resumed` (without a path: a failed run goes on; what did not succeed before this is done again).
     """
 
     path: str

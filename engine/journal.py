@@ -153,8 +153,11 @@ class Journal:
         marks = ",".join("?" * len(row))
         db.execute(f"INSERT INTO runs ({','.join(row)}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
 
-    def take_over(self, id: str) -> None:
-        """Makes a run that ended or died this process's. Raises ConfigError if another process has it."""
+    def take_over(self, id: str, records: Iterable[Record] = ()) -> None:
+        """Makes a run that ended or died this process's, and appends records to it, in one commit.
+
+        Raises ConfigError if there is no such run, or another process has it.
+        """
         self._hold()
         with self.transaction() as db:
             row = db.execute("SELECT status, process FROM runs WHERE id=?", (id,)).fetchone()
@@ -162,20 +165,16 @@ class Journal:
                 raise ConfigError(f"no run '{id}'", code="NoRun", hint="flowrun runs list")
             if row["status"] == "running" and row["process"] != self.process and self._alive(row["process"]):
                 raise ConfigError(f"run {id} is running in another process", code="Running")
-            db.execute(
-                "UPDATE runs SET status='running', process=?, ended=NULL, error=NULL WHERE id=?", (self.process, id)
-            )
+            mine = "UPDATE runs SET status='running', process=?, ended=NULL, error=NULL WHERE id=?"
+            db.execute(mine, (self.process, id))
+            self._append(db, id, records)
 
     def write(self, id: str, records: Iterable[Record], run: Mapping[str, JSON] | None = None) -> None:
         """Appends records and sets columns of the run (status, ended, error, outputs, business_key), in one commit."""
         with self.transaction() as db:
             if new := self._new.get(id):
                 self._insert(db, *new)
-            run_number, last = db.execute(
-                "SELECT number, (SELECT max(number) FROM records WHERE run=runs.number) FROM runs WHERE id=?", (id,)
-            ).fetchone()
-            rows = [self._row(run_number, (last or 0) + i, record) for i, record in enumerate(records, 1)]
-            db.executemany(f"INSERT INTO records VALUES ({','.join('?' * 15)})", rows)  # noqa: S608
+            self._append(db, id, records)
             if run:
                 values = {k: v if isinstance(v, str) or v is None else _dump(v) for k, v in run.items()}
                 if isinstance(error := run.get("error"), Mapping):
@@ -183,6 +182,13 @@ class Journal:
                 columns = ", ".join(f"{name}=?" for name in values)
                 db.execute(f"UPDATE runs SET {columns} WHERE id=?", (*values.values(), id))  # noqa: S608
         self._new.pop(id, None)
+
+    def _append(self, db: sqlite3.Connection, id: str, records: Iterable[Record]) -> None:
+        run_number, last = db.execute(
+            "SELECT number, (SELECT max(number) FROM records WHERE run=runs.number) FROM runs WHERE id=?", (id,)
+        ).fetchone()
+        rows = [self._row(run_number, (last or 0) + i, record) for i, record in enumerate(records, 1)]
+        db.executemany(f"INSERT INTO records VALUES ({','.join('?' * 15)})", rows)  # noqa: S608
 
     def _row(self, run: int, number: int, record: Record) -> tuple[Any, ...]:
         secure = "outputs" in record.secure and (record.status != "decided" or record.kind == "switch")

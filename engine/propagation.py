@@ -6,6 +6,7 @@ Semantics: Workflow Definition Language, its runAfter, its leaf rule, its scopes
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -32,16 +33,20 @@ class Propagation(ABC):
         self.start = start
         self.status: Literal["succeeded", "failed", "cancelled"] | None = None
         self.waiting: dict[str, Mapping[str, JSON]] = {}
-        self._retry_failed = retry_failed
+        self._redo_before = 0  # what did not succeed and is recorded before this is done again
         self._last: dict[str, tuple[int, Record]] = {}
         self._decisions: dict[str, tuple[int, Record]] = {}
         self._within: set[str] = set()  # containers that have records of steps in them
         for order, record in enumerate(recorded):
             if record.status == "decided":
                 self._decisions[record.path] = (order, record)
+            elif record.status == "resumed":
+                self._redo_before = order
             elif record.status != "late":
                 self._last[record.path] = (order, record)
                 self._within.update(ancestors(record.path))
+        if retry_failed:
+            self._redo_before = sys.maxsize
         self.now = datetime.min
         self._replay: deque[tuple[Callable[..., None], Any]] = deque()
         self._agenda: deque[tuple[Callable[..., None], Any]] = deque()
@@ -214,14 +219,14 @@ class Propagation(ABC):
             return False
         if last is None:
             return self._begun(node)
-        record = last[1]
+        order, record = last
         if record.status not in FINAL:
             return False
         if node.frame.settled:
             return True
         if record.summary == CANCELLED:
             return False  # the process died before the end of what cancelled it was recorded
-        if self._retry_failed and not good(record):
+        if order < self._redo_before and not good(record):
             node.fresh = True
             return self._begun(node)
         return True

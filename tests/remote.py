@@ -115,9 +115,13 @@ class Remote:
     def settle(self) -> None:
         """Waits until what dead callers had sent is handled."""
         end = time.monotonic() + 10
-        for thread in threading.enumerate():
-            if "process_request_thread" in thread.name:
-                thread.join(max(0.0, end - time.monotonic()))
+        while time.monotonic() < end:
+            busy = [t for t in threading.enumerate() if "process_request_thread" in t.name]
+            if not busy:
+                return
+            for thread in busy:
+                if thread.ident is not None:  # it has been started
+                    thread.join(max(0.0, end - time.monotonic()))
 
     def close(self) -> None:
         self.server.shutdown()

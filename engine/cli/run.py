@@ -122,15 +122,13 @@ def drive(
     start: Any,
     show: Progress,
     recorded: Any = (),
-    *,
-    retry_failed: bool = False,
 ) -> int:
     """Drives a run to its end and shows it. Gives the exit code."""
     from engine.contract import SystemClock
     from engine.decider import Decider
     from engine.local import Driver
 
-    decider = Decider(program, start, recorded, retry_failed=retry_failed)
+    decider = Decider(program, start, recorded)
     driver = Driver(workspace.journal, SystemClock(), listener=show)
     status = driver.run(start.run, decider, opened)
     error = decider.error or next(iter(decider.waiting.values()), None)

@@ -125,9 +125,8 @@ def resolve(run: str, step: str, what: str, body: str | None, connections: Path 
         )
     else:
         answer = replace(last, status="retrying", summary="to be repeated, says a person")
-    workspace.journal.take_over(found.id)
-    workspace.journal.write(found.id, [answer])
-    return go_on(workspace, workspace.journal.run(found.id), {}, connections, as_json=as_json, retry_failed=False)
+    workspace.journal.take_over(found.id, [answer])
+    return go_on(workspace, workspace.journal.run(found.id), {}, connections, as_json=as_json, resolved=True)
 
 
 def go_on(
@@ -137,11 +136,11 @@ def go_on(
     connections: Path | None,
     *,
     as_json: bool,
-    retry_failed: bool | None = None,
+    resolved: bool = False,
 ) -> int:
     """Resumes a run from its journal, by the document it began with. Raises ConfigError."""
     from engine.cli.run import parameters_of
-    from engine.effects import Start
+    from engine.effects import Record, Start
     from engine.loader import load
 
     if run.status in ("succeeded", "running"):
@@ -165,13 +164,13 @@ def go_on(
             )
         parameters = parameters_of(program, settings, there)
         parameters |= {n: v for n, v in run.parameters.items() if v != SECURED and n not in settings}
+        again = run.status in ("failed", "cancelled") and not resolved
+        there.journal.take_over(run.id, [Record(path="", attempt=0, status="resumed")] if again else [])
         records = there.journal.records(run.id)
-        ended = run.status in ("failed", "cancelled") if retry_failed is None else retry_failed
-        there.journal.take_over(run.id)
         show = progress(there.project.mask, as_json=as_json)
         show.begin(run, program, named=True)
         start = Start(run=run.id, trigger=run.trigger, parameters=parameters, environment=run.environment)
-        return drive(there, document, program, opened, start, show, records, retry_failed=ended)
+        return drive(there, document, program, opened, start, show, records)
     finally:
         opened.close()
         there.journal.close()
