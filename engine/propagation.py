@@ -6,7 +6,6 @@ Semantics: Workflow Definition Language, its runAfter, its leaf rule, its scopes
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +32,9 @@ class Propagation(ABC):
         self.start = start
         self.status: Literal["succeeded", "failed", "cancelled"] | None = None
         self.waiting: dict[str, Mapping[str, JSON]] = {}
-        self._redo_before = 0  # what did not succeed and is recorded before this is done again
+        recorded = list(recorded)
+        # What did not succeed, and is recorded before this, is done again.
+        self._redo_before = len(recorded) if retry_failed else 0
         self._last: dict[str, tuple[int, Record]] = {}
         self._decisions: dict[str, tuple[int, Record]] = {}
         self._within: set[str] = set()  # containers that have records of steps in them
@@ -45,8 +46,6 @@ class Propagation(ABC):
             elif record.status != "late":
                 self._last[record.path] = (order, record)
                 self._within.update(ancestors(record.path))
-        if retry_failed:
-            self._redo_before = sys.maxsize
         self.now = datetime.min
         self._replay: deque[tuple[Callable[..., None], Any]] = deque()
         self._agenda: deque[tuple[Callable[..., None], Any]] = deque()
