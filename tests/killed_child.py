@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import requests.adapters
 import urllib3.connection
 
-WRITERS = ("create", "take_over", "write", "save_token")
+WRITERS = ("take_over", "write", "save")  # the last one is a sign-in's
 
 
 class Points:

@@ -433,7 +433,7 @@ def test_what_sales_typed_into_the_crm_s_own_fields_survives_the_referral_s_chan
     assert job.far.referral(MAIN)["details"]["dealValue"] == 99  # the CRM owns it
 
 
-@pytest.mark.parametrize("referral", [MAIN, NAMELESS_FIRST, GERMAN, JAPANESE])
+@pytest.mark.parametrize("referral", [NAMELESS_FIRST, JAPANESE])
 def test_twenty_rounds_of_changes_on_both_sides_settle_without_ping_pong(job: Job, referral: str) -> None:
     job.settled(referral)
     for number in range(20):

