@@ -89,8 +89,11 @@ class Decider(Propagation):
         elif node.state == "probing" and outcome.body is None:
             self._not_done(node)
         else:
-            o = outcome
-            self._settle(node, "succeeded", body=o.body, outputs=o.outputs, changed=o.changed, summary=o.summary)
+            o, summary = outcome, outcome.summary
+            if node.lost and not o.changed and not probe:
+                summary += " (by an earlier try, whose answer was lost)"
+            changed = o.changed or node.lost
+            self._settle(node, "succeeded", body=o.body, outputs=o.outputs, changed=changed, summary=summary)
 
     def settled(self, key: str) -> bool:
         """Whether a timer's key means nothing any more: its step has ended or is past that point."""
@@ -234,6 +237,7 @@ class Decider(Propagation):
         """Sorts a call's failure: repeat, ask what became of it, or end the step."""
         error = {"step": node.path, **outcome.error}
         probing = node.state == "probing"
+        node.lost = node.lost or (outcome.answer_lost and node.effect != "read" and not probing)
         lost = outcome.answer_lost and node.effect == "write" and not probing
         if error["kind"] == "uncertain" or lost:
             self._uncertain(node, error)

@@ -335,6 +335,8 @@ def prepare(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "locks").mkdir(mode=0o700, exist_ok=True)
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        for name in ("journal.db", "sandbox.db"):
+            (folder / name).touch(mode=0o600)
 
 
 def _dump(value: JSON) -> str:

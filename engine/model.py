@@ -61,9 +61,9 @@ RunAfter: TypeAlias = Annotated[
 class Retry:
     """How often and when a step that failed for a passing reason is tried again."""
 
-    count: Annotated[int, Range(0, 90), Doc("Tries after the first")] = 4
+    count: Annotated[int, Range(0, 90), Doc("Tries after the first")] = 8
     interval: Annotated[Duration, Doc("Wait before the first retry")] = "1s"
-    max_interval: Annotated[Duration, Doc("Longest wait")] = "45s"
+    max_interval: Annotated[Duration, Doc("Longest wait")] = "30s"
     kind: Annotated[Literal["exponential", "fixed"], Doc("exponential doubles the wait, with full jitter")] = (
         "exponential"
     )

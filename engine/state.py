@@ -133,6 +133,7 @@ class Node:
     effect: OperationEffect = "read"
     state: str = ""  # running, retry, wait; of an uncertain write: probing, probe_retry, person
     probes: int = 0
+    lost: bool = False  # an earlier try may have changed something: its answer was lost
     expired: Mapping[str, JSON] | None = None  # a container whose time is up, while a write in it is still uncertain
     ended: Record | None = None  # a container's recorded end, which stands
     fresh: bool = False  # done anew although there is a record of it

@@ -33,7 +33,8 @@ def check(
         if not as_json:
             steps = len(program.flow.all_steps) if program else 0
             errors = sum(f.severity == "error" for f in findings)
-            click.echo(f"{flow}: {f'{steps} steps, fine' if program else f'{errors} errors'}", err=program is None)
+            said = f"{steps} steps, fine" if program else f"{errors} error{'s' * (errors != 1)}"
+            click.echo(f"{flow}: {said}", err=program is None)
     return WRONG if failed else YES
 
 

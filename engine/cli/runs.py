@@ -18,6 +18,7 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from engine.journal import Run
 
+STATUSES = ("running", "waiting", "succeeded", "failed", "cancelled", "interrupted")
 connections_option = click.option(
     "--connections", type=click.Path(path_type=Path), help="The connections.yaml whose runs are meant."
 )
@@ -30,7 +31,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--status", help="Only runs with this status (running, waiting, failed, interrupted, …).")
+@click.option("--status", type=click.Choice(STATUSES), help="Only runs with this status.")
 @click.option("--flow", help="Only runs of this flow.")
 @click.option("--before", type=int, help="Older than the run with this number (paging).")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)

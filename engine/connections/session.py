@@ -317,6 +317,11 @@ class GuardedAdapter(HTTPAdapter):
             self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         return self._pool
 
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+        super().close()
+
 
 class RouteAdapter(HTTPAdapter):
     """Sends requests for a real host name to a loopback server, which sees the name in Host."""
@@ -327,6 +332,10 @@ class RouteAdapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
         return self._pool
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing to verify on loopback."""

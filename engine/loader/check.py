@@ -90,6 +90,8 @@ class _Checker:
         schema = flow_schema({name: input_schema(self.operations[name]) for name in sorted(called)})
         data = copy.deepcopy(self.document.data)
         fit(self.report, schema, data)
+        if not isinstance(self.document.data.get("steps"), dict):
+            return None  # without steps every reference to one would be a finding of its own
         flow = model.build(data)
         functions = dict(self.catalog.functions)
         for alias, connector in self.aliases.items():
@@ -172,6 +174,10 @@ class _Checker:
             for name in ready:
                 done = outer.union(*(ended[p] | {p} | self._inside(block[p]) for p in waiting.pop(name)))
                 ended[name] = self.before[name] = done
+        while idle := [n for n in waiting if not any(n in preds for preds in waiting.values())]:
+            for name in idle:  # waits for the cycle, but isn't on it
+                self.before[name] = frozenset(self.paths)
+                del waiting[name]
         for name in waiting:
             others = " → ".join(waiting)
             self.report((*path, name, "run_after"), "Cycle", f"'{name}' waits for itself: {others}")

@@ -74,6 +74,9 @@ def _finding(report_at: Report, error: Any) -> None:
         case "pattern":
             expected = error.schema.get("x-words") or f"text like {error.validator_value}"
             report("WrongValue", f"{where}: '{str(value)[:60]}' doesn't fit", expected=expected)
+        case "minProperties" | "maxProperties":
+            expected = "one entry" if error.schema.get("maxProperties") == 1 else "at least one entry"
+            report("WrongValue", f"{where}: {len(value)} entries", expected=expected)
         case _:
             report("WrongValue", f"{where}: {error.message[:200]}", found=type_name(value))
 
@@ -84,7 +87,9 @@ def _words(schema: Mapping[str, Any]) -> str:
     words: list[str] = []
     for option in options:
         kind = option.get("type")
-        if "enum" in option:
+        if "x-words" in option:
+            words.append(f"{kind}, {option['x-words']}")
+        elif "enum" in option:
             words.append("one of " + ", ".join(map(str, option["enum"])))
         elif "anyOf" in option:
             words.append(_words(option))
