@@ -33,9 +33,9 @@ MIGRATIONS = (
         key TEXT, lane TEXT, business_key TEXT, forked_from TEXT, status TEXT NOT NULL, process TEXT NOT NULL,
         started TEXT NOT NULL, ended TEXT, error TEXT, outputs TEXT);
     CREATE INDEX runs_by_status ON runs (status, number);
-    CREATE INDEX runs_by_key ON runs (flow, environment, key);
-    CREATE INDEX runs_by_lane ON runs (lane, number);
-    CREATE INDEX runs_by_business_key ON runs (business_key, number);
+    CREATE INDEX runs_by_key ON runs (flow, environment, key) WHERE key IS NOT NULL;
+    CREATE INDEX runs_by_lane ON runs (lane, number) WHERE lane IS NOT NULL;
+    CREATE INDEX runs_by_business_key ON runs (business_key, number) WHERE business_key IS NOT NULL;
     CREATE TABLE records (
         run INTEGER NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, attempt INTEGER NOT NULL,
         status TEXT NOT NULL, kind TEXT NOT NULL, inputs TEXT, output TEXT, outputs TEXT, error TEXT,
