@@ -99,10 +99,10 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, Mapping):
-            return obj.get(attribute)
         if obj is None:
             return None
+        if type(obj) is dict or isinstance(obj, Mapping):
+            return obj.get(attribute)
         raise TemplateRuntimeError(f"'.{attribute}' needs an object, found {type_name(obj)}")
 
     def getitem(self, obj: Any, argument: Any) -> Any:

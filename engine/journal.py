@@ -37,10 +37,10 @@ MIGRATIONS = (
     CREATE INDEX runs_by_lane ON runs (lane, number) WHERE lane IS NOT NULL;
     CREATE INDEX runs_by_business_key ON runs (business_key, number) WHERE business_key IS NOT NULL;
     CREATE TABLE records (
-        run INTEGER NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, attempt INTEGER NOT NULL,
+        number INTEGER PRIMARY KEY, run INTEGER NOT NULL, path TEXT NOT NULL, attempt INTEGER NOT NULL,
         status TEXT NOT NULL, kind TEXT NOT NULL, inputs TEXT, output TEXT, outputs TEXT, error TEXT,
-        effect TEXT NOT NULL, changed INTEGER NOT NULL, summary TEXT NOT NULL, started TEXT, ended TEXT,
-        PRIMARY KEY (run, number)) WITHOUT ROWID;
+        effect TEXT NOT NULL, changed INTEGER NOT NULL, summary TEXT NOT NULL, started TEXT, ended TEXT);
+    CREATE INDEX records_by_run ON records (run);
     CREATE TABLE tokens (connection TEXT PRIMARY KEY, data BLOB NOT NULL);
     """,
 )
@@ -184,19 +184,17 @@ class Journal:
         self._new.pop(id, None)
 
     def _append(self, db: sqlite3.Connection, id: str, records: Iterable[Record]) -> None:
-        run_number, last = db.execute(
-            "SELECT number, (SELECT max(number) FROM records WHERE run=runs.number) FROM runs WHERE id=?", (id,)
-        ).fetchone()
-        rows = [self._row(run_number, (last or 0) + i, record) for i, record in enumerate(records, 1)]
-        db.executemany(f"INSERT INTO records VALUES ({','.join('?' * 15)})", rows)  # noqa: S608
+        marks = ",".join("?" * 13)
+        sql = f"INSERT INTO records SELECT NULL, number, {marks} FROM runs WHERE id=?"  # noqa: S608
+        db.executemany(sql, [(*self._row(record), id) for record in records])
 
-    def _row(self, run: int, number: int, record: Record) -> tuple[Any, ...]:
+    def _row(self, record: Record) -> tuple[Any, ...]:
         secure = "outputs" in record.secure and (record.status != "decided" or record.kind == "switch")
         outputs = self._secure(record.outputs, "outputs" in record.secure)
         if record.error and outputs:
             outputs = self.mask(outputs)  # a refusal may quote what it refused
         return (
-            run, number, record.path, record.attempt, record.status, record.kind,
+            record.path, record.attempt, record.status, record.kind,
             self._secure(record.inputs, "inputs" in record.secure),
             self._secure(record.output, secure),
             outputs, self._error(record.error), record.effect, record.changed, record.summary,
@@ -339,9 +337,8 @@ def prepare(folder: Path) -> None:
             (folder / name).touch(mode=0o600)
 
 
-def _dump(value: JSON) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
-
-
 def _plain(value: Any) -> JSON:
     return dict(value) if isinstance(value, Mapping) else list(value)
+
+
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode

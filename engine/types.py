@@ -324,14 +324,20 @@ def _typed_dict(tp: type) -> Converter:
     return check
 
 
+_SCALARS = frozenset({str, int, bool, NoneType})
+
+
 def plain(value: Any) -> JSON:
     """The JSON of a typed value: dataclasses become objects, tuples lists; a Secret is a mistake of the caller."""
-    if isinstance(value, str | int | NoneType) or (isinstance(value, float) and math.isfinite(value)):
+    kind = type(value)
+    if kind in _SCALARS:  # nearly all: worth not asking abstract classes
         return value
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    raise TypeError(f"{value if isinstance(value, float) else type(value).__name__} is no JSON")
+    raise TypeError(f"{value if isinstance(value, float) else kind.__name__} is no JSON")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -51,7 +50,7 @@ def plan(referral: Mapping[str, JSON], wanted: Mapping[str, JSON], on_foreign_id
     if "externalReferenceId" in changes and current and on_foreign_id == "keep":
         del changes["externalReferenceId"]
         skipped.insert(0, f"externalReferenceId: {current} was set by somebody else")
-    document = deepcopy(dict(referral))
+    document = dict(referral)
     operations = [_assign(document, path, value) for path, value in changes.items()]
     return Plan(operations, list(changes), skipped)
 
@@ -121,7 +120,9 @@ def _at(referral: JSON, path: str) -> JSON:
 
 
 def _assign(document: JSON, path: str, value: JSON) -> dict[str, JSON]:
-    """Sets a value in `document` and gives the operation that does the same there; missing parents come along."""
+    """Sets a value in `document`, whose inner values are copied where they change, and gives the operation that does
+    the same in the referral; missing parents come along.
+    """
     keys = path.split(".")
     node: Any = document
     for depth, key in enumerate(keys):
@@ -135,10 +136,10 @@ def _assign(document: JSON, path: str, value: JSON) -> dict[str, JSON]:
         if child is None or not rest:
             for name in reversed(rest):
                 value = {name: value}
-            node[at] = deepcopy(value)
+            node[at] = value
             verb = "add" if child is None and isinstance(at, str) else "replace"
             return {"op": verb, "path": "/" + "/".join(keys[: depth + 1]), "value": value}
-        node = child
+        node[at] = node = child.copy() if isinstance(child, dict | list) else child
     raise AssertionError(path)
 
 
