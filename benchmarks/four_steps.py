@@ -109,9 +109,9 @@ def flowrun(folder: Path, base: str, settings: dict[str, dict[str, Any]]) -> Cal
     from engine.decider import Decider
     from engine.effects import Start
     from engine.functions import FUNCTIONS
-    from engine.journal import Journal, Run
+    from engine.local.journal import Journal, Run
     from engine.loader import Catalog, load, load_flow
-    from engine.local import Driver
+    from engine.local.driver import Driver
 
     config = folder / "connections.yaml"
     route = dict.fromkeys((PARTNER, CRM, LOGIN), base)
@@ -122,7 +122,7 @@ def flowrun(folder: Path, base: str, settings: dict[str, dict[str, Any]]) -> Cal
     text = FLOW.read_text()
     program = load_flow(text, str(FLOW), Catalog(FUNCTIONS, project.entries(environment)))
     document, clock, journal = load(text, str(FLOW)), SystemClock(), Journal(project.state)
-    opened = OpenConnections(project, environment, program.flow.connections, clock)
+    opened = OpenConnections(project, environment, clock)
     driver = Driver(journal, clock)
 
     def run(id: str) -> None:
@@ -131,8 +131,8 @@ def flowrun(folder: Path, base: str, settings: dict[str, dict[str, Any]]) -> Cal
             "event": {"id": id, "subject": id, "type": "referral-created", "time": "", "data": {}},
         }
         row = Run(id=uuid.uuid4().hex, flow=program.flow.flow, digest=document.digest, environment="bench",
-                  targets=opened.targets(), trigger=trigger, started=clock.now())  # fmt: skip
-        journal.create(row, str(FLOW), text, durable=False)
+                  targets=opened.targets(connections), trigger=trigger, started=clock.now())  # fmt: skip
+        journal.create(row, {document.digest: (str(FLOW), text)}, durable=False)
         decider = Decider(program, Start(run=row.id, trigger=trigger, parameters={"lead_source": "Partner"}))
         status = driver.run(row.id, decider, opened)
         assert status == "succeeded", decider.error

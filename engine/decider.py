@@ -10,38 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from engine import model as m
-from engine.contract import Effect as OperationEffect
-from engine.effects import (
-    SECURED,
-    Abandon,
-    Done,
-    Failed,
-    Fired,
-    Invoke,
-    Outcome,
-    Program,
-    Record,
-    Start,
-    Timer,
-    error_of,
-)
+from engine.calls import ALERT, Calls
+from engine.effects import SECURED, Program, Record, Start, Timer, error_of
 from engine.errors import ConfigError, DataError
 from engine.expressions import Ambient, bare, to_text
-from engine.propagation import Propagation, ancestors, good
-from engine.state import CHANGES, Frame, Names, Node, Variables
+from engine.propagation import good
+from engine.state import CHANGES, Execution, Frame, Names, Node, Variables, ancestors, name_of
 from engine.types import JSON, type_name
 
-LONGEST_WAIT = 30 * 86400.0  # seconds; who is told to come back later than this gives up
-PROBE = "?probe"  # ends the path of a probe: its answer is not to be taken for the write's
 
-
-class Decider(Propagation):
+class Decider(Calls):
     """One run.
 
     `recorded` are the records of an earlier process in the order of the journal. With `retry_failed` (the run had
@@ -57,55 +40,38 @@ class Decider(Propagation):
         self.error: Mapping[str, JSON] | None = None
         self.outputs: dict[str, JSON] = {}
         self.business_key: str | None = None
-        self.response: JSON = None
-        self._variables = Variables(program.flow)
         kinds = {kind.kind for kind in (*CHANGES, m.Respond)}
         ended = sorted(self._last.values(), key=lambda entry: entry[0])
         self._changes = [
             (n, r) for n, r in ended if r.kind in kinds and r.status == "succeeded" and r.output != SECURED
         ]
-        self._responded = -1
-        scope = {
-            "trigger": start.trigger,
-            "parameters": start.parameters,
-            "variables": self._variables,
-            "run": {"id": start.run, "flow": program.flow.flow, "environment": start.environment},
-        }
-        self._root = self._open(None, program.flow.steps, "", Names(), scope)
+        self._alerts: dict[str, Mapping[str, m.Step]] = {}  # kept: a list of steps is known by its identity
+        self._ending: tuple[str, Mapping[str, JSON] | None] | None = None  # while an alert is on its way
+        self._root = self._execute(program, None, "", start.trigger, start.parameters)
 
-    def tell(self, outcome: Outcome, now: datetime) -> None:
-        """Takes in what came of an effect. What is no longer waited for is noted as late, and changes nothing."""
-        self.now = now
-        if isinstance(outcome, Fired):
-            self._fired(outcome.key)
-            return
-        path, probe = outcome.path.removesuffix(PROBE), outcome.path.endswith(PROBE)
-        node = self._active.get(path)
-        if node is None or node.attempt != outcome.attempt or node.state != ("probing" if probe else "running"):
-            late = outcome.body if isinstance(outcome, Done) else None
-            self._records.append(Record(path=path, attempt=outcome.attempt, status="late", output=late, ended=now))
-        elif isinstance(outcome, Failed):
-            self._failed(node, outcome)
-        elif node.state == "probing" and outcome.body is None:
-            self._not_done(node)
-        else:
-            o, summary = outcome, outcome.summary
-            if node.lost and not o.changed and not probe:
-                summary += " (by an earlier try, whose answer was lost)"
-            changed = o.changed or node.lost
-            self._settle(node, "succeeded", body=o.body, outputs=o.outputs, changed=changed, summary=summary)
+    @property
+    def response(self) -> JSON:
+        """What a `respond` step of the run's own flow sent, None without one."""
+        return self._root.execution.response
 
-    def settled(self, key: str) -> bool:
-        """Whether a timer's key means nothing any more: its step has ended or is past that point."""
-        path, _, what = key.rpartition("!")
-        node = self._active.get(path)
-        states = {"retry": ("retry", "probe_retry"), "wait": ("wait",)}.get(what)
-        return node is None or (states is not None and node.state not in states)
+    def _execute(
+        self,
+        program: Program,
+        owner: Node | None,
+        prefix: str,
+        trigger: Mapping[str, JSON],
+        parameters: Mapping[str, JSON],
+    ) -> Frame:
+        """Begins a flow: the run's own, or one inside of it."""
+        execution = Execution(program, owner, prefix, Variables(program.flow))
+        run = {"id": self.start.run, "flow": program.flow.flow, "environment": self.start.environment}
+        scope = {"trigger": trigger, "parameters": parameters, "variables": execution.variables, "run": run}
+        return self._open(execution, owner, program.flow.steps, prefix, Names(), scope)
 
     def _reuse(self, node: Node, record: Record) -> bool:
         """Takes a recorded end. False: the step has to be done, or a container's steps have to be gone through."""
-        container = any(True for _ in node.step.blocks())
-        if record.output == SECURED and (isinstance(node.step, CHANGES) or self._needed(node.name, set())):
+        container = isinstance(node.step, m.Run) or any(True for _ in node.step.blocks())
+        if record.output == SECURED and (isinstance(node.step, CHANGES) or self._needed(node, node.name, set())):
             node.attempt = record.attempt + 1
             if record.effect == "write":
                 hint = "set FLOWRUN_KEY, so that secure outputs can be kept"
@@ -118,7 +84,7 @@ class Decider(Propagation):
         if entered and node.path in self._within:
             node.ended = record
             return False
-        self._replay_changes(node.path)
+        self._replay_changes(node)
         for _, block in node.step.blocks():
             self._pass_over_block(node.frame, block)
         code = record.summary if record.status == "skipped" else ""
@@ -128,34 +94,38 @@ class Decider(Propagation):
         )
         return True
 
-    def _replay_changes(self, path: str) -> None:
+    def _replay_changes(self, node: Node) -> None:
         """The recorded changes of variables, and the response, by this step or by those in it."""
+        execution = node.frame.execution
         for order, record in self._changes:
-            if record.path != path and path not in ancestors(record.path):
+            if (record.path != node.path and node.path not in ancestors(record.path)) or not execution.holds(
+                record.path
+            ):
                 continue
             if record.kind != m.Respond.kind:
-                self._variables.replay(order, record.kind, *next(iter(record.output.items())))
-            elif order > self._responded:
-                self._responded, self.response = order, record.output
+                execution.variables.replay(order, record.kind, *next(iter(record.output.items())))
+            elif order > execution.responded:
+                execution.responded, execution.response = order, record.output
 
-    def _needed(self, name: str, seen: set[str]) -> bool:
+    def _needed(self, node: Node, name: str, seen: set[str]) -> bool:
         """Whether something that has yet to be done reads this secure output, directly or through others like it."""
         seen.add(name)
-        for reader, reads in self.program.reads.items():
+        for reader, reads in node.program.reads.items():
             if name not in reads or reader in seen:
                 continue
-            records = [r for _, r in self._last.values() if r.path.rpartition("/")[2] == reader]
+            own = (r for _, r in self._last.values() if name_of(r.path) == reader)
+            records = [r for r in own if node.frame.execution.holds(r.path)]
             if not records or not all(map(good, records)) or any("]/" in r.path for r in records):
                 return True
-            if any(r.output == SECURED for r in records) and self._needed(reader, seen):
+            if any(r.output == SECURED for r in records) and self._needed(node, reader, seen):
                 return True
         return False
 
-    def _variables_at(self, order: int) -> Variables:
+    def _variables_at(self, execution: Execution, order: int) -> Variables:
         """The variables as they were when the journal had so many records."""
-        variables = Variables(self.program.flow)
+        variables = Variables(execution.program.flow)
         for at, record in self._changes:
-            if at < order and record.kind != m.Respond.kind:
+            if at < order and record.kind != m.Respond.kind and execution.holds(record.path):
                 variables.change(record.kind, *next(iter(record.output.items())))
         return variables
 
@@ -192,180 +162,56 @@ class Decider(Propagation):
         return Ambient(self.now, f"{self.start.run}/{node.path}/{node.attempt}")
 
     def _render(self, node: Node, value: JSON, scope: Mapping[str, Any] | None = None) -> JSON:
-        return self.program.expressions.render(value, scope or node.frame.scope, self._ambient(node))
+        return node.program.expressions.render(value, scope or node.frame.scope, self._ambient(node))
 
     def _evaluate(self, node: Node, source: JSON, scope: Mapping[str, Any]) -> JSON:
         if not isinstance(source, str):
             return self._render(node, source, scope)
-        return self.program.expressions.evaluate(bare(source), scope, self._ambient(node))
+        return node.program.expressions.evaluate(bare(source), scope, self._ambient(node))
 
     def _condition(
         self, node: Node, source: str | bool | None, scope: Mapping[str, Any] | None = None, *, default: bool = False
     ) -> bool:
         if source is None:
             return default
-        return self.program.expressions.condition(source, scope or node.frame.scope, self._ambient(node))
-
-    def _fail(self, node: Node, error: Mapping[str, JSON], status: str = "failed", outputs: JSON = None) -> None:
-        self._settle(node, status, error={"step": node.path, **error}, outputs=outputs)
+        return node.program.expressions.condition(source, scope or node.frame.scope, self._ambient(node))
 
     def _do_call(self, node: Node, step: m.Call) -> None:
+        node.inputs = self._inputs(node)
+        node.effect = node.program.operations[step.call].effect_of(node.inputs)
+        self._invoke(node)
+
+    def _do_start(self, node: Node, step: m.Start) -> None:
+        node.inputs = {"flow": step.start, "with": self._render(node, step.with_)}
+        node.effect = "idempotent"  # the new run goes by this step's key
+        self._invoke(node)
+
+    def _inputs(self, node: Node) -> Mapping[str, JSON]:
+        assert isinstance(node.step, m.Call)
+        inputs: Mapping[str, JSON] = self._render(node, node.step.with_)
+        return inputs
+
+    def _do_run(self, node: Node, step: m.Run) -> None:
         node.inputs = self._render(node, step.with_)
-        node.effect = self.program.operations[step.call].effect_of(node.inputs)
-        self._invoke(node)
-
-    def _invoke(self, node: Node) -> None:
-        self._await(node, "running")
-        if node.effect == "write":
-            self._note(node, "started")
-        self._ask(node, _call(node).operation, node.effect, node.deadline)
-
-    def _ask(self, node: Node, operation: str, effect: OperationEffect, deadline: datetime | None) -> None:
-        alias, key = _call(node).alias, self._key(node)
-        path = node.path + (PROBE if node.state == "probing" else "")
-        self._effects.append(Invoke(path, node.attempt, alias, operation, node.inputs, effect, deadline, key))
-
-    def _await(self, node: Node, state: str) -> None:
-        """The step now waits for an answer, a timer or a person."""
-        node.state = state
+        program = node.program.flows[step.run]
         self._active[node.path] = node
+        trigger = m.trigger_of(program.flow, node.inputs)
+        self._execute(program, node, f"{node.path}/", trigger, self.start.inner.get(step.run, {}))
 
-    def _key(self, node: Node) -> str:
-        return f"{self.start.run}/{node.path}"
-
-    def _failed(self, node: Node, outcome: Failed) -> None:
-        """Sorts a call's failure: repeat, ask what became of it, or end the step."""
-        error = {"step": node.path, **outcome.error}
-        probing = node.state == "probing"
-        node.lost = node.lost or (outcome.answer_lost and node.effect != "read" and not probing)
-        lost = outcome.answer_lost and node.effect == "write" and not probing
-        if error["kind"] == "uncertain" or lost:
-            self._uncertain(node, error)
-        elif error["kind"] == "transient" and self._retry_later(node, error, outcome.retry_after):
-            return
-        elif probing:
-            self._ask_person(node, error)
-        else:
-            self._fail(node, outcome.error, outputs=outcome.outputs)
-
-    def _retry_later(self, node: Node, error: Mapping[str, JSON], retry_after: float | None) -> bool:
-        """Plans the next try: exponential with full jitter, not before Retry-After, within the step's time."""
-        policy = node.step.retry or m.Retry()
-        tries = node.tries if node.state == "running" else node.probes
-        if tries > policy.count:
-            return False
-        cap = m.seconds(policy.interval)
-        if policy.kind == "exponential":
-            cap = min(cap * 2 ** (tries - 1), m.seconds(policy.max_interval))
-            cap = random.Random(f"{self._key(node)}/{node.attempt}/{tries}").uniform(0, cap)  # noqa: S311 - jitter
-        wait = max(cap, retry_after or 0)
-        if wait > LONGEST_WAIT:
-            return False
-        at = self.now + timedelta(seconds=wait)
-        if node.state == "running":
-            if node.deadline is not None and at >= node.deadline:
-                return False
-            self._note(node, "retrying", error=error)
-        node.state = "retry" if node.state == "running" else "probe_retry"
-        self._effects.append(Timer(f"{node.path}!retry", at))
-        return True
-
-    def _not_done(self, node: Node) -> None:
-        """The probe says that the write didn't happen."""
-        policy = node.step.retry or m.Retry()
-        if node.deadline is not None and self.now >= node.deadline:
-            self._settle(node, "timed_out", error=node.error)
-        elif node.frame.dead or node.tries > policy.count:
-            self._settle(node, "failed", error=node.error)
-        else:
-            self._again(node)
-
-    def _again(self, node: Node) -> None:
-        node.attempt += 1
-        node.tries += 1
-        self._invoke(node)
-
-    def _uncertain(self, node: Node, error: Mapping[str, JSON]) -> None:
-        """A write whose answer was lost: its probe finds out, else a person."""
-        probe = self.program.operations[_call(node).call].probe
-        if probe is None:
-            self._ask_person(node, error)
-            return
-        node.error, node.probes = error, 0
-        self._probe(node, probe)
-
-    def _probe(self, node: Node, probe: str) -> None:
-        node.probes += 1
-        self._await(node, "probing")
-        self._ask(node, probe, "read", None)
-
-    def _ask_person(self, node: Node, error: Mapping[str, JSON]) -> None:
-        self._await(node, "person")
-        self.waiting[node.path] = {**error, "kind": "uncertain"}
-        self._note(node, "uncertain", error=self.waiting[node.path])
-
-    def _revive(self, node: Node, record: Record) -> None:
-        """A write that an earlier process had sent, or was about to send, without a recorded end."""
-        node.inputs, node.effect = record.inputs, "write"
-        node.attempt = record.attempt
-        if record.inputs == SECURED:
-            node.inputs = self._render(node, _call(node).with_)
-        lost = {"step": node.path, "kind": "uncertain", "code": "Interrupted",
-                "message": "the process ended before the answer was recorded"}  # fmt: skip
-        if record.status == "uncertain":
-            self._await(node, "person")
-            self.waiting[node.path] = record.error or lost
-        else:
-            self._uncertain(node, lost)
-
-    def _fired(self, key: str) -> None:
-        path, _, what = key.rpartition("!")
-        node = self._active.get(path)
-        if node is None:
-            return
-        if what == "retry" and node.state == "retry":
-            self._again(node)
-        elif what == "retry" and node.state == "probe_retry":
-            self._probe(node, self.program.operations[_call(node).call].probe or "")
-        elif what == "wait" and node.state == "wait":
-            self._settle(node, "succeeded", summary="waited")
-        elif what == "timeout":
-            self._time_out(node)
-
-    def _time_out(self, node: Node) -> None:
-        error = {"step": node.path, "kind": "transient", "code": "Timeout",
-                 "message": f"not done within {node.step.timeout}"}  # fmt: skip
-        node.error = error
-        if self._uncertain_now(node):
-            return
-        if node.state == "running":
-            self._effects.append(Abandon(node.path))
-        if [frame for frame in node.inner if not self._cancel(frame)]:
-            node.expired = error
-        else:
-            self._settle(node, "timed_out", error=error)
-
-    def _uncertain_now(self, node: Node) -> bool:
-        if node.state == "running" and node.effect == "write":
-            self._effects.append(Abandon(node.path))
-            lost = {"step": node.path, "kind": "uncertain", "code": "Abandoned",
-                    "message": "no answer was awaited any longer"}  # fmt: skip
-            self._uncertain(node, node.error or lost)
-        return node.state in ("probing", "probe_retry", "person")
-
-    def _resolved(self, frame: Frame) -> None:
-        owner = frame.owner
-        while owner is not None:
-            doubtful = any(n.path.startswith((f"{owner.path}/", f"{owner.path}[")) for n in self._active.values())
-            if owner.expired is not None and not doubtful:
-                self._settle(owner, "timed_out", error=owner.expired)
-                return
-            owner = owner.frame.owner
+    def _end_of_flow(self, node: Node, execution: Execution, frame: Frame, status: str, error: Any) -> None:
+        """The flow inside a `run` step has ended: the step gives what it responded, else its outputs."""
+        body = execution.response
+        if status == "succeeded" and body is None:
+            try:
+                body = self._outputs(execution.program, frame.scope, node.path)
+            except DataError as fault:
+                status, error = "failed", {"step": node.path, **error_of(fault)}
+        self._complete(node, status, body=body, error=error)
 
     def _change(self, node: Node, operation: str, given: Mapping[str, JSON]) -> None:
         ((name, value),) = given.items()
         rendered = self._render(node, value)
-        self._variables.change(operation, name, rendered)
+        node.frame.execution.variables.change(operation, name, rendered)
         node.inputs = {name: rendered}
         self._settle(node, "succeeded")
 
@@ -405,7 +251,7 @@ class Decider(Propagation):
     def _list(self, node: Node, source: JSON, key: str) -> list[JSON]:
         scope = node.frame.scope
         if self._decision(node) is not None:  # the list as it was when the loop began
-            scope = {**scope, "variables": self._variables_at(self._decisions[node.path][0])}
+            scope = {**scope, "variables": self._variables_at(node.frame.execution, self._decisions[node.path][0])}
         items = self._evaluate(node, source, scope)
         if not isinstance(items, list):
             hint = f"write `{key}: coalesce(…, [])` if it may be null" if items is None else ""
@@ -432,8 +278,8 @@ class Decider(Propagation):
         self._effects.append(Timer(f"{node.path}!wait", at))
 
     def _do_respond(self, node: Node, step: m.Respond) -> None:
-        self.response = self._render(node, step.respond)
-        self._settle(node, "succeeded", body=self.response)
+        node.frame.execution.response = self._render(node, step.respond)
+        self._settle(node, "succeeded", body=node.frame.execution.response)
 
     def _do_terminate(self, node: Node, step: m.Terminate) -> None:
         error = None
@@ -448,15 +294,24 @@ class Decider(Propagation):
         last = self._last.get(node.path)
         recorded = last is not None and last[1].status == "succeeded"
         self._settle(node, "succeeded", summary=f"run {step.terminate}", record=not recorded)
-        self._cancel(self._root)
-        self._finish(step.terminate, error)
+        owner = node.frame.execution.owner
+        if owner is None:
+            self._cancel(self._root)
+            self._finish(step.terminate, error)
+        else:
+            self._end_early(owner, step.terminate, error)
 
     # Containers
 
     def _closed(self, frame: Frame, status: str, error: Mapping[str, JSON] | None) -> None:
         owner = frame.owner
-        if owner is None:
-            self._finish("succeeded" if status == "succeeded" else "failed", error)
+        if self._ending is not None and frame is not self._root:
+            self.status, self.error = self._ending  # the alert is through
+        elif owner is None:
+            if frame is self._root:
+                self._finish("succeeded" if status == "succeeded" else "failed", error)
+        elif isinstance(owner.step, m.Run):
+            self._end_of_flow(owner, frame.execution, frame, status, error)
         elif isinstance(owner.step, m.Foreach):
             self._end_of_item(owner, frame, status, error)
         elif isinstance(owner.step, m.Until):
@@ -481,7 +336,7 @@ class Decider(Propagation):
 
     def _enter(self, node: Node, block: Mapping[str, m.Step]) -> None:
         self._active[node.path] = node
-        self._open(node, block, f"{node.path}/", node.frame.names, node.frame.scope)
+        self._open(node.frame.execution, node, block, f"{node.path}/", node.frame.names, node.frame.scope)
 
     def _branch(self, node: Node, chosen: tuple[str, ...]) -> None:
         taken: Mapping[str, m.Step] = {}
@@ -522,7 +377,14 @@ class Decider(Propagation):
         index = node.next
         node.next += 1
         scope = {**node.frame.scope, step.as_: node.items[index], "index": index}
-        self._open(node, step.steps, f"{node.path}[{index}]/", Names(node.frame.names), scope, index)
+        self._open(
+            node.frame.execution, node, step.steps, f"{node.path}[{index}]/", Names(node.frame.names), scope, index
+        )
+
+    def _once(self, node: Node, block: Mapping[str, m.Step], scope: Mapping[str, Any], index: int) -> None:
+        """One pass of a loop."""
+        names = Names(node.frame.names)
+        self._open(node.frame.execution, node, block, f"{node.path}[{index}]/", names, scope, index)
 
     def _end_of_item(self, node: Node, frame: Frame, status: str, error: Mapping[str, JSON] | None) -> None:
         step = node.step
@@ -551,7 +413,9 @@ class Decider(Propagation):
         if index > ((self._decision(node) or {}).get("pass") or 0):
             self._note(node, "decided", output={"pass": index})
         scope = {**node.frame.scope, "index": index}
-        self._open(node, step.steps, f"{node.path}[{index}]/", Names(node.frame.names), scope, index)
+        self._open(
+            node.frame.execution, node, step.steps, f"{node.path}[{index}]/", Names(node.frame.names), scope, index
+        )
 
     def _end_of_pass(self, node: Node, frame: Frame, status: str, error: Mapping[str, JSON] | None) -> None:
         step = node.step
@@ -578,23 +442,41 @@ class Decider(Propagation):
 
     # The end
 
-    def _finish(self, status: Literal["succeeded", "failed", "cancelled"], error: Mapping[str, JSON] | None) -> None:
+    def _finish(self, status: str, error: Mapping[str, JSON] | None) -> None:
         flow, scope = self.program.flow, self._root.scope
-        ambient = Ambient(self.now, f"{self.start.run}/outputs")
         if flow.business_key:
             try:
-                key = self.program.expressions.evaluate(bare(str(flow.business_key)), scope, ambient)
+                key = self.program.expressions.evaluate(bare(str(flow.business_key)), scope, self._at_the_end(""))
                 self.business_key = to_text(key) or None
             except DataError:
                 self.business_key = None  # it is for searching only, and may stand on a step that failed
         if status == "succeeded":
             try:
-                self.outputs = self.program.expressions.render(flow.outputs, scope, ambient)
+                self.outputs = self._outputs(self.program, scope, "")
             except DataError as fault:
                 status, error = "failed", {"step": "outputs", **error_of(fault)}
-        self.status, self.error = status, error
+        if status == "failed" and self._tell_of("failed", "", error):
+            self._ending = (status, error)
+        else:
+            self.status, self.error = status, error
 
+    def _outputs(self, program: Program, scope: Mapping[str, Any], path: str) -> dict[str, JSON]:
+        outputs: dict[str, JSON] = program.expressions.render(program.flow.outputs, scope, self._at_the_end(path))
+        return outputs
 
-def _call(node: Node) -> m.Call:
-    assert isinstance(node.step, m.Call)
-    return node.step
+    def _at_the_end(self, path: str) -> Ambient:
+        return Ambient(self.now, f"{self.start.run}/{path}/outputs")
+
+    def _alert(self, node: Node, error: Mapping[str, JSON]) -> None:
+        self._tell_of("waiting", node.path, error)
+
+    def _tell_of(self, what: Literal["failed", "waiting"], path: str, error: Mapping[str, JSON] | None) -> bool:
+        """Begins the call that tells a person, if the flow asks for it. What comes of it changes nothing."""
+        alerts = self.program.flow.alerts
+        if alerts is None or what not in alerts.on:
+            return False
+        block = self._alerts.setdefault(what, {ALERT + what: m.Call(call=alerts.to, with_=alerts.with_)})
+        scope = {**self._root.scope, "error": error, "run": {**self._root.scope["run"], "status": what}}
+        again = f"~{self._redo_before}" if self._redo_before else ""  # a run that fails anew tells so anew
+        self._open(self._root.execution, None, block, path + again, self._root.names, scope)
+        return True

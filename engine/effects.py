@@ -24,8 +24,9 @@ SECURED = "(secure)"  # stands in a record for what is kept out of the journal
 class Program:
     """A checked flow, ready to run.
 
-    `operations` by alias.operation, `secure` says by step which of inputs and outputs stay out of the journal,
-    `reads` which steps a step's expressions refer to (those of the flow itself under the empty name).
+    `operations` by alias.operation, `connections` the entry behind each alias; `secure` says by step which of inputs
+    and outputs stay out of the journal, `reads` which steps a step's expressions refer to (those of the flow itself
+    under the empty name); `flows` are those that it runs or starts, by name.
     """
 
     flow: m.Flow
@@ -33,15 +34,18 @@ class Program:
     operations: Mapping[str, Operation]
     secure: Mapping[str, frozenset[str]] = field(default_factory=dict)
     reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    connections: Mapping[str, str] = field(default_factory=dict)
+    flows: Mapping[str, Program] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a run starts from."""
+    """What a run starts from. `parameters` are its own flow's, `inner` by flow those of the flows that it runs."""
 
     run: str
     trigger: Mapping[str, JSON] = field(default_factory=dict)
     parameters: Mapping[str, JSON] = field(default_factory=dict)
+    inner: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     environment: str = ""
 
 
@@ -72,11 +76,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Invoke:
-    """Call an operation. `deadline` ends all tries together; `key` is the same on every repeat."""
+    """Call an operation of a connection (an entry of connections.yaml; none for what flowrun does itself).
+
+    `deadline` ends all tries together; `key` is the same on every repeat.
+    """
 
     path: str
     attempt: int
-    alias: str
+    connection: str
     operation: str
     inputs: Mapping[str, JSON]
     effect: OperationEffect

@@ -294,6 +294,24 @@ class Scope(Step):
         yield ("steps",), self.steps
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run(Step):
+    """Runs another flow inside this run; its steps are recorded under this step's name."""
+
+    run: Annotated[Name, Doc("The flow's name: NAME.yaml beside this file")]
+    with_: Annotated[Values, Holds("template"), Key("with"), Doc("What its trigger gets")] = field(default_factory=dict)
+    kind: ClassVar[str] = "run"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start(Step):
+    """Queues a run of another flow, by that flow's own key and lane, and doesn't wait for it."""
+
+    start: Annotated[Name, Doc("The flow's name: NAME.yaml beside this file")]
+    with_: Annotated[Values, Holds("template"), Key("with"), Doc("What its trigger gets")] = field(default_factory=dict)
+    kind: ClassVar[str] = "start"
+
+
 # The order is that of precedence: `steps` stands in loops too, so the scope comes last.
 _KINDS = (
     Call,
@@ -310,6 +328,8 @@ _KINDS = (
     Wait,
     Respond,
     Terminate,
+    Run,
+    Start,
     Scope,
 )
 STEP_KINDS: Mapping[str, type[Step]] = {kind.kind: kind for kind in _KINDS}
@@ -429,6 +449,14 @@ class Flow:
 
 def _is_declaration(value: JSON) -> bool:
     return isinstance(value, dict) and set(value) == {"type"}
+
+
+def trigger_of(flow: Flow, given: JSON) -> dict[str, JSON]:
+    """What a flow that another one runs or starts sees as `trigger`: its manual trigger's inputs, else its event."""
+    manual = next((name for name, trigger in flow.triggers.items() if isinstance(trigger, Manual)), None)
+    name = manual or next(iter(flow.triggers), "")
+    event = isinstance(flow.triggers.get(name), Webhook | Poll)
+    return {"name": name, "event" if event else "inputs": given}
 
 
 def build(data: JSON) -> Flow:

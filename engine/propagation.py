@@ -10,15 +10,16 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from engine import model as m
 from engine.effects import BAD, FINAL, SECURED, Abandon, Effect, Program, Record, Start
 from engine.expressions import Scope
-from engine.state import CHANGES, Frame, Names, Node, Plan
+from engine.state import CHANGES, Execution, Frame, Names, Node, Plan, ancestors
 from engine.types import JSON
 
 Block: TypeAlias = Mapping[str, m.Step]
+MANY = 1000  # records that may wait to be taken: a long loop without calls takes no memory
 CANCELLED = "Cancelled"  # the summary of steps that ended because something around them did
 
 
@@ -30,7 +31,7 @@ class Propagation(ABC):
     ) -> None:
         self.program = program
         self.start = start
-        self.status: Literal["succeeded", "failed", "cancelled"] | None = None
+        self.status: str | None = None
         self.waiting: dict[str, Mapping[str, JSON]] = {}
         recorded = list(recorded)
         # What did not succeed, and is recorded before this, is done again.
@@ -63,24 +64,40 @@ class Propagation(ABC):
         """Every step of a list is final; this is its outcome."""
 
     def ready(self, now: datetime) -> list[Effect]:
-        """What is to be done now: each effect once, in document order."""
+        """What is to be done now: each effect once, in document order.
+
+        Stops where many records have come together; then `busy` is true and there is more at once.
+        """
         self.now = now
-        while self._replay or self._agenda:
+        while self.busy and len(self._records) < MANY:
             task, argument = (self._replay or self._agenda).popleft()
             task(argument)
         effects, self._effects = self._effects, []
         return effects if self.status is None else [e for e in effects if isinstance(e, Abandon)]
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._replay or self._agenda)
 
     def records(self) -> list[Record]:
         """The records since the last call, in order."""
         records, self._records = self._records, []
         return records
 
-    def _open(self, owner: Node | None, block: Block, prefix: str, names: Names, scope: Scope, index: int = 0) -> Frame:
+    def _open(
+        self,
+        execution: Execution,
+        owner: Node | None,
+        block: Block,
+        prefix: str,
+        names: Names,
+        scope: Scope,
+        index: int = 0,
+    ) -> Frame:
         plan = self._plans.get(id(block))
         if plan is None:
             plan = self._plans[id(block)] = Plan(block)
-        frame = Frame(owner, prefix, names, {**scope, "steps": names}, plan, index=index)
+        frame = Frame(owner, prefix, names, {**scope, "steps": names}, plan, execution, index=index)
         if owner is not None:
             owner.inner.add(frame)
             frame.settled = owner.frame.settled or owner.ended is not None
@@ -113,7 +130,7 @@ class Propagation(ABC):
         summary: str = "",
         record: bool = True,
     ) -> None:
-        if error is not None and error.get("step") == node.path and self.program.secure.get(node.name):
+        if error is not None and error.get("step") == node.path and node.program.secure.get(node.name):
             error = {**error, "message": SECURED}  # it may quote what is secure
         node.status, node.code, node.error, node.state = status, code, error, ""
         self._active.pop(node.path, None)
@@ -139,7 +156,7 @@ class Propagation(ABC):
         """A write in a list that was to end has become certain."""
 
     def _note(self, node: Node, status: str, **more: Any) -> None:
-        inputs = node.inputs if isinstance(node.step, m.Call) else None
+        inputs = None if isinstance(node.step, CHANGES) else node.inputs
         self._records.append(
             Record(
                 path=node.path,
@@ -147,10 +164,10 @@ class Propagation(ABC):
                 status=status,
                 kind=node.step.kind,
                 inputs=inputs,
-                effect=node.effect if isinstance(node.step, m.Call) else "",
+                effect=node.effect if isinstance(node.step, m.Call | m.Start) else "",
                 started=node.started or self.now,
                 ended=self.now,
-                secure=self.program.secure.get(node.name, frozenset()),
+                secure=node.program.secure.get(node.name, frozenset()),
                 **more,
             )
         )
@@ -242,14 +259,15 @@ class Propagation(ABC):
     def _after_fresh(self, node: Node) -> bool:
         """Whether it runs after, or reads from, a step that was done anew."""
         frame: Frame | None = node.frame
-        reads = self.program.reads.get(node.name, frozenset())
+        reads = node.program.reads.get(node.name, frozenset())
         preds = node.frame.plan.after[node.name]
         while frame is not None:
             if any(
                 n.fresh for name, n in frame.nodes.items() if name in reads or (frame is node.frame and name in preds)
             ):
                 return True
-            frame = frame.owner.frame if frame.owner else None
+            owner = frame.owner
+            frame = owner.frame if owner is not None and owner.frame.execution is frame.execution else None
         return False
 
     def _cancel(self, frame: Frame) -> bool:
@@ -289,9 +307,3 @@ def good(record: Record) -> bool:
 def _seen(node: Node) -> str:
     """A status as run_after sees it: a false `when` counts as succeeded."""
     return "succeeded" if node.code == "ConditionFalse" else str(node.status)
-
-
-def ancestors(path: str) -> list[str]:
-    """The containers around a path: `a[0]/b/c` is in `a` and in `a[0]/b`."""
-    parts = path.split("/")
-    return ["/".join(parts[:n]).removesuffix(f"[{parts[n - 1].partition('[')[2]}") for n in range(1, len(parts))]

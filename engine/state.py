@@ -9,7 +9,7 @@ from typing import Any
 
 from engine import model as m
 from engine.contract import Effect as OperationEffect
-from engine.effects import Record
+from engine.effects import Program, Record
 from engine.errors import DataError
 from engine.expressions import to_text
 from engine.types import JSON, type_name
@@ -97,6 +97,25 @@ class Variables(Mapping[str, Any]):
 
 
 @dataclass(eq=False, slots=True)
+class Execution:
+    """One flow under way: the run's own, or one that a `run` step (`owner`) holds. Paths of its steps begin alike."""
+
+    program: Program
+    owner: Node | None
+    prefix: str
+    variables: Variables
+    response: JSON = None
+    responded: int = -1  # place of that response in the journal, as far as it was read there
+
+    def holds(self, path: str) -> bool:
+        """Whether a record's step is one of this flow, and not of one that it runs."""
+        steps = self.program.flow.all_steps
+        return path.startswith(self.prefix) and not any(
+            isinstance(steps.get(name), m.Run) for name in map(name_of, ancestors(path[len(self.prefix) :]))
+        )
+
+
+@dataclass(eq=False, slots=True)
 class Frame:
     """One execution of one list of steps."""
 
@@ -105,6 +124,7 @@ class Frame:
     names: Names
     scope: dict[str, Any]
     plan: Plan
+    execution: Execution
     nodes: dict[str, Node] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
     open: int = 0
@@ -134,7 +154,7 @@ class Node:
     state: str = ""  # running, retry, wait; of an uncertain write: probing, probe_retry, person
     probes: int = 0
     lost: bool = False  # an earlier try may have changed something: its answer was lost
-    expired: Mapping[str, JSON] | None = None  # a container whose time is up, while a write in it is still uncertain
+    verdict: tuple[str, Mapping[str, JSON] | None] | None = None  # how a container ends once its writes are certain
     ended: Record | None = None  # a container's recorded end, which stands
     fresh: bool = False  # done anew although there is a record of it
     dropped: bool = False  # that because what it rests on was done anew
@@ -143,6 +163,10 @@ class Node:
     results: list[JSON] = field(default_factory=list)
     next: int = 0
     broken: Mapping[str, JSON] | None = None  # a loop's first error
+
+    @property
+    def program(self) -> Program:
+        return self.frame.execution.program
 
 
 class Plan:
@@ -156,3 +180,14 @@ class Plan:
             for pred in preds:
                 self.followers[pred].append(name)
         self.leaves = [name for name, followers in self.followers.items() if not followers]
+
+
+def ancestors(path: str) -> list[str]:
+    """The containers around a path: `a[0]/b/c` is in `a` and in `a[0]/b`."""
+    parts = path.split("/")
+    return ["/".join(parts[:n]).removesuffix(f"[{parts[n - 1].partition('[')[2]}") for n in range(1, len(parts))]
+
+
+def name_of(path: str) -> str:
+    """The name of the step at a path."""
+    return path.rpartition("/")[2].partition("[")[0]

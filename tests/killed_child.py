@@ -164,7 +164,8 @@ def warm() -> None:
     """Imports what any command needs and checks a flow, for what is cached by it; leaves nothing open."""
     import importlib
 
-    for name in ("local", "journal", "loader", "decider", "functions", "connections.config", "connections.tokens",
+    for name in ("local.driver", "local.journal", "local.starts",
+                 "loader", "decider", "functions", "connections.config", "connections.tokens",
                  "cli.run", "cli.runs", "cli.check"):  # fmt: skip
         importlib.import_module(f"engine.{name}")
     for name in ("partner_center", "dynamics365", "sqlite", "http"):

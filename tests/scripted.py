@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_args
 
 from engine import Connector, Kind, Result, operation
-from engine.decider import PROBE, SECURED, Abandon, Decider, Done, Failed, Fired, Invoke, Program, Record, Start, Timer
+from engine.calls import PROBE
+from engine.decider import Decider
+from engine.effects import SECURED, Abandon, Done, Failed, Fired, Invoke, Program, Record, Start, Timer
 from engine.expressions import Function, to_text
-from engine.loader import Catalog, load_flow
+from engine.loader import Catalog, load, load_flow
 from engine.model import seconds
 from engine.types import JSON, Range
 
@@ -88,6 +90,7 @@ CATALOG = Catalog(
         )
     },
     {"desk": Desk},
+    {file.stem: load(file.read_text("utf-8"), str(file)) for file in sorted((FLOWS / "inner").glob("*.yaml"))},
 )
 
 
@@ -176,6 +179,8 @@ def play(
                 case Abandon(path):
                     played.abandoned.append(path)
         played.records += decider.records()
+        if decider.busy:
+            continue
         while coming and isinstance(coming[0][2], Fired) and decider.settled(coming[0][2].key):
             heapq.heappop(coming)
         if decider.status is not None or not coming:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripted import CATALOG, FLOWS, NOON, play, program
 
-from engine.decider import Start
+from engine.effects import Start
 from engine.errors import ConfigError
 from engine.expressions import Ambient
 from engine.loader import Catalog, check, flow_schema, load, load_flow

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scripted import FLOWS, NOON, Played, play, program
 
-from engine.decider import Start
+from engine.effects import Start
 from engine.loader import load
 
 FILES = sorted(FLOWS.glob("*.yaml"))
@@ -76,7 +76,8 @@ def test_there_are_many_rules() -> None:
 
 
 def test_effects_come_once_and_in_document_order() -> None:
-    from engine.decider import Decider, Invoke
+    from engine.decider import Decider
+    from engine.effects import Invoke
 
     flow = program("steps:\n" + "".join(f"  s{i}: {{run_after: {{}}, call: desk.read}}\n" for i in range(5)))
     decider = Decider(flow, Start(run="run"))
@@ -109,7 +110,8 @@ def test_the_deadline_is_one_for_all_tries() -> None:
 
 
 def test_what_is_told_too_late_changes_nothing() -> None:
-    from engine.decider import Decider, Done
+    from engine.decider import Decider
+    from engine.effects import Done
 
     flow = program("steps:\n  a: {call: desk.read}\n  b: {call: desk.read}\n")
     decider = Decider(flow, Start(run="run"))

@@ -20,9 +20,9 @@ from scripted import NOON
 
 from engine.connections.secrets import Mask
 from engine.connections.tokens import JournalTokens
-from engine.decider import SECURED, Record
+from engine.effects import SECURED, Record
 from engine.errors import ConfigError
-from engine.journal import MIGRATIONS, Journal, Run
+from engine.local.journal import MIGRATIONS, Journal, Run
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def run(id: str, **more: Any) -> Run:
 
 def create(journal: Journal, *ids: str, **more: Any) -> None:
     for id in ids:
-        journal.create(run(id, **more), "f.yaml", "flow: f\n")
+        journal.create(run(id, **more), {"d": ("f.yaml", "flow: f\n")})
 
 
 def record(path: str, status: str = "succeeded", **more: Any) -> Record:
@@ -70,7 +70,7 @@ def test_a_run_comes_back_as_it_was(journal: Journal) -> None:
         "r1", connect={"crm": "sqlite"}, targets={"crm": "https://x"}, trigger={"event": {"subject": "ü"}},
         parameters={"n": 1, "none": None}, key="k", lane="l",
     )  # fmt: skip
-    journal.create(given, "flows/f.yaml", "flow: f\n")
+    journal.create(given, {given.digest: ("flows/f.yaml", "flow: f\n")})
     found = journal.run("r1")
     assert replace(found, number=0, process="") == given
     assert journal.document("d1") == ("flows/f.yaml", "flow: f\n")
@@ -304,12 +304,12 @@ def test_what_was_written_is_there_for_the_next(opened: Callable[..., Journal], 
 def test_migrations_are_numbered_and_run_once(
     opened: Callable[..., Journal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.journal.MIGRATIONS", MIGRATIONS[:1])
+    monkeypatch.setattr("engine.local.journal.MIGRATIONS", MIGRATIONS[:1])
     journal = opened(tmp_path / "state")
     create(journal, "r1")
     journal.close()
     more = (*MIGRATIONS[:1], "ALTER TABLE runs ADD COLUMN colour TEXT;", "CREATE TABLE colours (name TEXT);")
-    monkeypatch.setattr("engine.journal.MIGRATIONS", more)
+    monkeypatch.setattr("engine.local.journal.MIGRATIONS", more)
     for _ in range(2):
         journal = opened(tmp_path / "state")
         assert journal._db.execute("PRAGMA user_version").fetchone()[0] == 3
@@ -322,7 +322,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
 ) -> None:
     opened(tmp_path / "state").close()
     bad = (*MIGRATIONS, "CREATE TABLE half (x TEXT); CREATE TABLE runs (x TEXT);")
-    monkeypatch.setattr("engine.journal.MIGRATIONS", bad)
+    monkeypatch.setattr("engine.local.journal.MIGRATIONS", bad)
     with pytest.raises(sqlite3.OperationalError):
         opened(tmp_path / "state")
     monkeypatch.undo()
@@ -340,7 +340,7 @@ def test_a_newer_journal_is_refused(opened: Callable[..., Journal], tmp_path: Pa
 
 
 def test_many_may_open_a_new_journal_at_once(opened: Callable[..., Journal], tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from engine.journal import Journal; Journal(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from engine.local.journal import Journal; Journal(Path(sys.argv[1]))"
     children = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "state")]) for _ in range(4)]
     assert [child.wait(30) for child in children] == [0, 0, 0, 0]
 
@@ -352,11 +352,11 @@ CHILD = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from engine.journal import Journal, Run
+from engine.local.journal import Journal, Run
 journal = Journal(Path(sys.argv[1]))
 for id in sys.argv[2:]:
     run = Run(id=id, flow="f", digest="d1", environment="sandbox", started=datetime.now(UTC))
-    journal.create(run, "f.yaml", "flow: f")
+    journal.create(run, {"d": ("f.yaml", "flow: f")})
 print("ready", flush=True)
 sys.stdin.read()
 journal.close()

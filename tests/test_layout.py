@@ -109,7 +109,7 @@ def test_a_connector_needs_no_emulator() -> None:
 def test_what_is_pure_does_no_io(path: Path) -> None:
     assert not {m.split(".")[0] for m in imports(path)} & IO
     reached = {m.split(".")[1] for m in modules(path, "engine") if m.count(".")}
-    assert not reached & {"local", "journal", "session", "entra", *OUTER}
+    assert not reached & {"local", "connections", *OUTER}
     calls = [ast.unparse(n.func) for n in running(tree(path)) if isinstance(n, ast.Call)]
     reading = [c for c in calls if c.split(".")[-1] in ("now", "utcnow", "today") or c in ("open", "input", "print")]
     assert not reading, "time is handed in, files are read by others"
@@ -143,7 +143,7 @@ def test_the_pure_modules_load_no_io_of_ours() -> None:
         "rich",
         "cryptography",
         "engine.session",
-        "engine.journal",
+        "engine.local.journal",
     }
 
 

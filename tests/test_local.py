@@ -12,9 +12,10 @@ from scripted import NOON, program
 
 from engine import ConfigError, DataError, Result, TransientError, UncertainError
 from engine.contract import CURRENT_CALL, Call
-from engine.decider import Decider, Invoke, Program, Record, Start
-from engine.journal import Journal, Run
-from engine.local import Driver, Listener
+from engine.decider import Decider
+from engine.effects import Invoke, Program, Record, Start
+from engine.local.driver import Driver, Listener
+from engine.local.journal import Journal, Run
 from engine.testing import FakeClock
 from engine.types import JSON
 
@@ -50,7 +51,9 @@ class Bench:
         self.seen: list[Record] = []
         listener = Listener(began=self.began.append, recorded=self.seen.append)
         self.driver = Driver(self.journal, self.clock, threads, listener)
-        self.journal.create(Run(id="run", flow="test", digest="d", environment="", started=NOON), "f.yaml", text)
+        self.journal.create(
+            Run(id="run", flow="test", digest="d", environment="", started=NOON), {"d": ("f.yaml", text)}
+        )
         self.decider = Decider(self.program, Start(run="run", **start))
 
     def run(self) -> str:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from scripted import CATALOG, NOON, Desk, Played, play
 
 from engine import model
-from engine.decider import PROBE, Decider, Done, Invoke, Program, Record, Start, Timer
+from engine.calls import PROBE
+from engine.decider import Decider
+from engine.effects import Done, Invoke, Program, Record, Start, Timer
 from engine.expressions import Expressions
 from engine.types import JSON
 
@@ -30,7 +32,7 @@ quick = settings(
 def flow_of(steps: Mapping[str, Any], **more: Any) -> Program:
     """A program without the checks, which take longer than the runs."""
     flow = model.build({"flow": "random", "connections": {"desk": "desk"}, "steps": steps, **more})
-    return Program(flow, EXPRESSIONS, OPERATIONS)
+    return Program(flow, EXPRESSIONS, OPERATIONS, connections=dict(flow.connections))
 
 
 # Random flows. What each call answers is part of its name's script: {path: outcome}.

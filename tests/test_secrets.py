@@ -675,7 +675,7 @@ def test_settings_and_errors_show_no_secret(house: House) -> None:
     mask = Mask()
     project = Project.find(house.folder, None, ENV, mask)
     environment = project.environment("lab")
-    opened = OpenConnections(project, environment, {n: n for n in ("pc", "crm365", "web")}, SystemClock())
+    opened = OpenConnections(project, environment, SystemClock())
     house.parrot = parrot("oauth")
     shown: list[Any] = []
     for name, operation, inputs in (

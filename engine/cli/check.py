@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,11 +23,13 @@ def check(
 ) -> int:
     """Finds every mistake in FLOWS before anything runs. Exit code 2 if there is one."""
     from engine.loader import check as check_document
+    from engine.local.starts import Folder
 
     failed = False
     for flow in flows:
         workspace = Workspace.open(flow.parent, connections, environment)
-        program, findings = check_document(load_document(flow), workspace.catalog, pairs(connect, "--connect"))
+        catalog = replace(workspace.catalog, flows=Folder(flow.parent))
+        program, findings = check_document(load_document(flow), catalog, pairs(connect, "--connect"))
         failed = failed or program is None
         for finding in findings:
             click.echo(json.dumps(finding.json(), ensure_ascii=False) if as_json else str(finding))

@@ -106,7 +106,7 @@ def check(names: tuple[str, ...], environment: str | None, connections: Path | N
     """Credentials, reach, rights and set-up of each connection. Exit code 1 if one isn't fit."""
     workspace = Workspace.open(Path(), connections, environment)
     entries = list(names) or list(workspace.catalog.connections)
-    opened = workspace.connections({e: e for e in entries})
+    opened = workspace.connections
     failed = False
     for entry in entries:
         if entry not in workspace.catalog.connections:
@@ -156,6 +156,6 @@ def login(connection: str, environment: str | None, connections: Path | None) ->
         )
     if not os.environ.get("FLOWRUN_KEY"):
         raise ConfigError("FLOWRUN_KEY is not set: the sign-in could not be kept", code="NoKey", hint=KEY_HELP)
-    account = workspace.connections({connection: connection})[connection].login(click.echo)
+    account = workspace.connections[connection].login(click.echo)
     click.echo(f"signed in as {workspace.project.mask(account)}")
     return YES

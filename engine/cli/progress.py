@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.effects import FINAL, SECURED
-from engine.local import Listener
+from engine.local.driver import Listener
 
 if TYPE_CHECKING:
     from engine.decider import Decider
     from engine.effects import Invoke, Program, Record
-    from engine.journal import Run
     from engine.loader.findings import Place
+    from engine.local.journal import Run
 
 MARKS = {"succeeded": "✓", "failed": "✗", "skipped": "–", "timed_out": "⏱", "cancelled": "■", "retrying": "↻",
          "uncertain": "?"}  # fmt: skip
 COLOURS = {"succeeded": "green", "failed": "red", "timed_out": "red", "skipped": "bright_black", "retrying": "yellow",
            "uncertain": "yellow", "cancelled": "yellow"}  # fmt: skip
-CONTAINERS = frozenset({"if", "switch", "steps", "foreach", "until"})
+CONTAINERS = frozenset({"if", "switch", "steps", "foreach", "until", "run"})
 
 
 class Progress(Listener):
@@ -43,6 +43,10 @@ class Progress(Listener):
         self.width = max((len(name) for name in program.flow.all_steps), default=0)
         why = "" if named else " (none was named)"
         self.line(f"{run.flow} · environment {run.environment}{why} · run {run.id[:8]}")
+
+    def again(self) -> Progress:
+        """The same for another run."""
+        return type(self)(self.mask)
 
     def line(self, text: str) -> None:
         click.echo(self.mask(text))
@@ -184,7 +188,7 @@ class LiveProgress(Progress):
             super().line(text)
 
     def on_call(self, call: Invoke) -> None:
-        self.running[call.path] = f"{call.alias}.{call.operation}"
+        self.running[call.path] = f"{call.connection}.{call.operation}"
         self.draw()
 
     def on_record(self, record: Record) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from engine.cli.progress import Progress, progress
-from engine.cli.wiring import NO, WAITING, YES, Workspace, load_document, pairs, place_of, program_of, read
-from engine.errors import ConfigError, DataError
+from engine.cli.wiring import NO, WAITING, YES, Workspace, load_document, pairs, place_of, read
+from engine.errors import ConfigError
+from engine.local.starts import Connections, Flow, checked
 
 if TYPE_CHECKING:
-    from engine.connections.config import OpenConnections
-    from engine.effects import Program
-    from engine.loader import Document
+    from engine.effects import Record, Start
+    from engine.local.journal import Run
     from engine.model import Trigger
 
 EXIT = {"succeeded": YES, "waiting": WAITING}
@@ -49,177 +47,93 @@ def run(
     Exit code: 0 succeeded, 1 failed, 2 the document or the configuration is wrong, 3 waiting for a person.
     """
     workspace = Workspace.open(flow.parent, connections, environment)
-    document = load_document(flow)
-    program, warnings = program_of(document, workspace, pairs(connect, "--connect"))
-    for warning in warnings:
-        click.echo(str(warning), err=True)
-    parameters = parameters_of(program, pairs(settings, "--set"), workspace)
-    aliases = {**program.flow.connections, **pairs(connect, "--connect")}
-    opened = workspace.connections(aliases)
-    code = YES
     try:
-        for trigger in _starts(
-            flow, program, opened, trigger_name, input_, sandbox=workspace.environment.emulate is not None
-        ):
-            show = progress(workspace.project.mask, as_json=as_json)
-            code = max(code, _start(workspace, document, program, opened, trigger, parameters, once, show))
+        loaded = Flow.load(workspace, load_document(flow), pairs(connect, "--connect"))
+        for warning in loaded.warnings:
+            click.echo(str(warning), err=True)
+        parameters = loaded.parameters(pairs(settings, "--set"))
+        code = YES
+        for trigger in _starts(loaded, trigger_name, input_):
+            code = max(code, _start(loaded, trigger, parameters, once=once, as_json=as_json))
+        return code
     finally:
-        opened.close()
-        workspace.journal.close()
+        workspace.close()
+
+
+def _start(flow: Flow, trigger: Mapping[str, Any], parameters: Mapping[str, Any], *, once: bool, as_json: bool) -> int:
+    workspace, journal = flow.workspace, flow.workspace.journal
+    if not flow.wanted(trigger, parameters):
+        click.echo(f"no run: the `when` of trigger '{trigger['name']}' does not hold", err=True)
+        return YES
+    row = flow.row(trigger, parameters)
+    if once and row.key and (earlier := journal.with_key(row.flow, row.environment, row.key)):
+        click.echo(f"key {row.key} has run already: {earlier.id} {earlier.status}", err=True)
+        return EXIT.get(earlier.status, NO)
+    # Nothing is lost before the first commit: only reads can have been done.
+    journal.create(row, flow.documents, durable=False)
+    show = progress(workspace.project.mask, as_json=as_json)
+    return drive(flow, row, flow.start(row.id, trigger, parameters), show, named=workspace.named)
+
+
+def drive(flow: Flow, run: Run, start: Start, show: Progress, recorded: Iterable[Record] = (), *, named: bool) -> int:
+    """Drives a run to its end and shows it, then the runs that it has started. Gives the exit code."""
+    from engine.contract import SystemClock
+    from engine.decider import Decider
+    from engine.local.driver import Driver
+
+    show.begin(run, flow.program, named=named)
+    decider, connections = Decider(flow.program, start, recorded), Connections(flow)
+    status = Driver(flow.workspace.journal, SystemClock(), listener=show).run(start.run, decider, connections)
+    error = decider.error or next(iter(decider.waiting.values()), None)
+    place = place_of(flow, str(error["step"])) if error and "step" in error else None
+    show.end(status, decider, error, place)
+    code = EXIT.get(status, NO)
+    for id in connections.started:
+        code = max(code, go_on(flow.workspace, flow.workspace.journal.run(id), {}, show.again()))
     return code
 
 
-def _start(
-    workspace: Workspace,
-    document: Document,
-    program: Program,
-    opened: OpenConnections,
-    trigger: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    once: bool,
-    show: Progress,
+def go_on(
+    workspace: Workspace, run: Run, settings: Mapping[str, str], show: Progress, *, resolved: bool = False
 ) -> int:
-    from engine.contract import SystemClock
-    from engine.effects import SECURED, Start
-    from engine.journal import Run
+    """Goes on with a recorded run, or begins a queued one, by the documents that it was made by. Raises ConfigError."""
+    from engine.effects import SECURED, Record
 
-    flow, clock, journal = program.flow, SystemClock(), workspace.journal
-    chosen = flow.triggers.get(str(trigger.get("name")))
-    if chosen is not None and chosen.when is not None and not _holds(program, chosen.when, trigger, parameters):
-        click.echo(f"no run: the `when` of trigger '{trigger['name']}' does not hold", err=True)
-        return YES
-    key, lane = (_text(program, getattr(chosen, which, None), trigger, parameters) for which in ("key", "lane"))
-    if once and key and (earlier := journal.with_key(flow.flow, workspace.environment.name, key)):
-        click.echo(f"key {key} has run already: {earlier.id} {earlier.status}", err=True)
-        return EXIT.get(earlier.status, NO)
-    secret = {name for name, p in flow.parameters.items() if p.hidden}
-    stored = {name: SECURED if name in secret else value for name, value in parameters.items()}
-    row = Run(
-        id=uuid.uuid4().hex,
-        flow=flow.flow,
-        digest=document.digest,
-        environment=workspace.environment.name,
-        connect={a: e for a, e in opened.aliases.items() if flow.connections.get(a) != e},
-        targets=opened.targets(),
-        trigger=trigger,
-        parameters=stored,
-        key=key,
-        lane=lane,
-        started=clock.now(),
-    )
-    # Nothing is lost before the first commit: only reads can have been done.
-    journal.create(row, document.file, document.text, durable=False)
-    start = Start(run=row.id, trigger=trigger, parameters=parameters, environment=row.environment)
-    show.begin(row, program, named=workspace.named)
-    return drive(workspace, document, program, opened, start, show)
+    flow = Flow.of(workspace, run)
+    targets = workspace.connections.targets(flow.entries)
+    if changed := sorted(entry for entry in targets if targets[entry] != run.targets.get(entry)):
+        was, now = (", ".join(str(t.get(entry)) for entry in changed) for t in (run.targets, targets))
+        hint = "resume where the run began, or start a new run"
+        raise ConfigError(f"{', '.join(changed)} reached {was} and now reaches {now}", code="OtherTarget", hint=hint)
+    parameters = flow.parameters(settings)
+    parameters |= {n: v for n, v in run.parameters.items() if v != SECURED and n not in settings}
+    again = run.status in ("failed", "cancelled") and not resolved
+    journal = workspace.journal
+    journal.take_over(run.id, [Record(path="", attempt=0, status="resumed")] if again else [])
+    start = flow.start(run.id, run.trigger, parameters)
+    return drive(flow, run, start, show, journal.records(run.id), named=True)
 
 
-def drive(
-    workspace: Workspace,
-    document: Document,
-    program: Program,
-    opened: OpenConnections,
-    start: Any,
-    show: Progress,
-    recorded: Any = (),
-) -> int:
-    """Drives a run to its end and shows it. Gives the exit code."""
-    from engine.contract import SystemClock
-    from engine.decider import Decider
-    from engine.local import Driver
-
-    decider = Decider(program, start, recorded)
-    driver = Driver(workspace.journal, SystemClock(), listener=show)
-    status = driver.run(start.run, decider, opened)
-    error = decider.error or next(iter(decider.waiting.values()), None)
-    place = place_of(document, program, str(error["step"])) if error and "step" in error else None
-    show.end(status, decider, error, place)
-    return EXIT.get(status, NO)
-
-
-def _text(program: Program, source: Any, trigger: Mapping[str, Any], parameters: Mapping[str, Any]) -> str | None:
-    """A key or lane; null or empty counts as none."""
-    from engine.expressions import bare, to_text
-
-    if not isinstance(source, str):
-        return None
-    return to_text(program.expressions.evaluate(bare(source), *_at_start(trigger, parameters))) or None
-
-
-def _holds(program: Program, source: Any, trigger: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    return program.expressions.condition(source, *_at_start(trigger, parameters))
-
-
-def _at_start(trigger: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """The names that a trigger's expressions see, and the time."""
-    from engine.contract import SystemClock
-    from engine.expressions import Ambient
-
-    return {"trigger": trigger, "parameters": parameters}, Ambient(SystemClock().now(), "")
-
-
-def parameters_of(program: Program, given: Mapping[str, str], workspace: Workspace) -> dict[str, Any]:
-    """Parameter values: given, else the default with its references resolved. Raises ConfigError."""
-    from engine.errors import did_you_mean
-    from engine.types import type_name
-
-    declared = program.flow.parameters
-    for name in given.keys() - declared.keys():
-        hint = did_you_mean(name, set(declared))
-        raise ConfigError(f"the flow has no parameter '{name}'", code="UnknownParameter", hint=hint)
-    out: dict[str, Any] = {}
-    for name, parameter in declared.items():
-        value = workspace.project.resolve(parameter.default, f"parameter {name}")
-        if name in given:
-            value = given[name]
-            if parameter.type != "string":
-                try:
-                    value = json.loads(value)
-                except ValueError as error:
-                    raise ConfigError(
-                        f"parameter {name}: '{value}' is no JSON {parameter.type}", code="Parameter"
-                    ) from error
-        if parameter.hidden and isinstance(value, str):
-            workspace.project.mask.add(value)
-        if not _fits(parameter.type, value) and not (value is None and name not in given):
-            message = f"parameter {name}: expected {parameter.type}, found {type_name(value)}"
-            raise ConfigError(message, code="Parameter")
-        out[name] = value
-    return out
-
-
-def _fits(kind: str, value: Any) -> bool:
-    from jsonschema import Draft202012Validator
-
-    return Draft202012Validator({"type": kind}).is_valid(value)
-
-
-def _starts(
-    file: Path, program: Program, opened: OpenConnections, name: str | None, input_: str | None, *, sandbox: bool
-) -> Iterator[dict[str, Any]]:
+def _starts(flow: Flow, name: str | None, input_: str | None) -> Iterator[dict[str, Any]]:
     """What each run starts from: one for each event in the input. Raises ConfigError, DataError."""
     from engine.errors import did_you_mean
 
-    triggers = program.flow.triggers
+    triggers = flow.program.flow.triggers
     name = name or next(iter(triggers), None)
     if name is None:
-        yield {"name": "", "inputs": _json(read(input_), input_) if input_ else {}}
+        yield {"name": "", "inputs": checked(read(input_), input_, None) if input_ else {}}
         return
     if name not in triggers:
         raise ConfigError(f"no trigger '{name}'", code="NoTrigger", hint=did_you_mean(name, set(triggers)))
     trigger = triggers[name]
-    if input_ is None and trigger.sample and sandbox:
-        input_ = str(file.parent / trigger.sample)
+    if input_ is None and trigger.sample and flow.workspace.environment.emulate is not None:
+        input_ = str(Path(flow.document.file).parent / trigger.sample)
         click.echo(f"event: the trigger's sample {input_}", err=True)
     text = read(input_) if input_ else None
-    yield from _events(name, trigger, opened, text, input_ or "")
+    yield from _events(flow, name, trigger, text, input_ or "input")
 
 
-def _events(
-    name: str, trigger: Trigger, opened: OpenConnections, text: str | None, source: str
-) -> Iterator[dict[str, Any]]:
-    from jsonschema import Draft202012Validator
-
+def _events(flow: Flow, name: str, trigger: Trigger, text: str | None, source: str) -> Iterator[dict[str, Any]]:
     from engine.contract import Request
     from engine.model import Manual, Webhook
     from engine.types import plain
@@ -227,25 +141,14 @@ def _events(
     if isinstance(trigger, Webhook):
         if text is None:
             raise ConfigError(f"trigger '{name}' needs an event", code="NoInput", hint="--input FILE")
-        body = text.encode()
-        request = Request("POST", "/", {"content-type": "application/json"}, body)
-        events = opened[trigger.webhook].receive(request)
+        request = Request("POST", "/", {"content-type": "application/json"}, text.encode())
+        connection = flow.workspace.connections[flow.program.connections[trigger.webhook]]
+        events = connection.receive(request)
         wanted = [e for e in events if trigger.events is None or e.type in trigger.events]
         if not wanted:
             kinds = ", ".join(sorted({e.type for e in events}))
             click.echo(f"no run: the flow does not ask for {kinds or 'these events'}", err=True)
         yield from ({"name": name, "event": plain(e)} for e in wanted)
         return
-    inputs = _json(text, source) if text else {}
-    if isinstance(trigger, Manual) and (schema := (trigger.manual or {}).get("inputs")):
-        fault = next(iter(Draft202012Validator(schema).iter_errors(inputs)), None)
-        if fault is not None:
-            raise DataError(f"{source or 'input'}: {fault.json_path}: {fault.message}", code="SchemaViolation")
-    yield {"name": name, "inputs": inputs}
-
-
-def _json(text: str, source: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: no JSON: {error}", code="NotJson") from error
+    schema = (trigger.manual or {}).get("inputs") if isinstance(trigger, Manual) else None
+    yield {"name": name, "inputs": checked(text or "{}", source, schema)}

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.progress import describe, progress, record_json, took
-from engine.cli.run import drive
-from engine.cli.wiring import YES, Workspace, pairs, program_of
+from engine.cli.run import go_on
+from engine.cli.wiring import YES, Workspace, pairs
 from engine.effects import SECURED
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.journal import Run
+    from engine.local.journal import Run
 
-STATUSES = ("running", "waiting", "succeeded", "failed", "cancelled", "interrupted")
+STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "interrupted")
 connections_option = click.option(
     "--connections", type=click.Path(path_type=Path), help="The connections.yaml whose runs are meant."
 )
@@ -96,8 +96,7 @@ def show(run: str, connections: Path | None, as_json: bool) -> int:
 @json_option
 def resume(run: str, settings: tuple[str, ...], connections: Path | None, as_json: bool) -> int:
     """Goes on with RUN: what succeeded stays, the rest is done again."""
-    workspace = Workspace.open(Path(), connections)
-    return go_on(workspace, workspace.journal.run(run), pairs(settings, "--set"), connections, as_json=as_json)
+    return _go_on(Workspace.open(Path(), connections), run, pairs(settings, "--set"), connections, as_json=as_json)
 
 
 @runs.command()
@@ -127,51 +126,24 @@ def resolve(run: str, step: str, what: str, body: str | None, connections: Path 
     else:
         answer = replace(last, status="retrying", summary="to be repeated, says a person")
     workspace.journal.take_over(found.id, [answer])
-    return go_on(workspace, workspace.journal.run(found.id), {}, connections, as_json=as_json, resolved=True)
+    return _go_on(workspace, found.id, {}, connections, as_json=as_json, resolved=True)
 
 
-def go_on(
+def _go_on(
     workspace: Workspace,
-    run: Run,
+    id: str,
     settings: Mapping[str, str],
     connections: Path | None,
     *,
     as_json: bool,
     resolved: bool = False,
 ) -> int:
-    """Resumes a run from its journal, by the document it began with. Raises ConfigError."""
-    from engine.cli.run import parameters_of
-    from engine.effects import Record, Start
-    from engine.loader import load
-
-    if run.status in ("succeeded", "running"):
-        mine = run.process == workspace.journal.process
-        if not mine:
-            raise ConfigError(f"run {run.id[:8]} is {run.status}: nothing to resume", code="NotResumable")
+    run = workspace.journal.run(id)
+    if run.status in ("succeeded", "running") and not resolved:
+        raise ConfigError(f"run {run.id[:8]} is {run.status}: nothing to resume", code="NotResumable")
     there = Workspace.open(Path(), connections, run.environment)
     there.journal = workspace.journal
-    file, text = there.journal.document(run.digest)
-    document = load(text, file)
-    connect = dict(run.connect)
-    program, _ = program_of(document, there, connect)
-    opened = there.connections({**program.flow.connections, **connect})
     try:
-        targets = opened.targets()
-        if changed := sorted(a for a in targets if targets[a] != run.targets.get(a)):
-            was, now = (", ".join(str(t.get(a)) for a in changed) for t in (run.targets, targets))
-            hint = "resume where the run began, or start a new run"
-            raise ConfigError(
-                f"{', '.join(changed)} reached {was} and now reaches {now}", code="OtherTarget", hint=hint
-            )
-        parameters = parameters_of(program, settings, there)
-        parameters |= {n: v for n, v in run.parameters.items() if v != SECURED and n not in settings}
-        again = run.status in ("failed", "cancelled") and not resolved
-        there.journal.take_over(run.id, [Record(path="", attempt=0, status="resumed")] if again else [])
-        records = there.journal.records(run.id)
-        show = progress(there.project.mask, as_json=as_json)
-        show.begin(run, program, named=True)
-        start = Start(run=run.id, trigger=run.trigger, parameters=parameters, environment=run.environment)
-        return drive(there, document, program, opened, start, show, records)
+        return go_on(there, run, settings, progress(there.project.mask, as_json=as_json), resolved=resolved)
     finally:
-        opened.close()
-        there.journal.close()
+        there.close()

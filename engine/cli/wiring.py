@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.errors import ConfigError, FlowrunError
-from engine.loader.findings import DocumentError, Finding, Place
+from engine.loader.findings import DocumentError, Place
 
 if TYPE_CHECKING:
     from engine.connections.config import Environment, OpenConnections, Project
     from engine.connections.secrets import Mask
-    from engine.effects import Program
-    from engine.journal import Journal
     from engine.loader import Catalog, Document
+    from engine.local.journal import Journal
+    from engine.local.starts import Flow
 
 YES, NO, WRONG, WAITING, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -44,7 +43,7 @@ class Workspace:
 
     @cached_property
     def journal(self) -> Journal:
-        from engine.journal import Journal
+        from engine.local.journal import Journal
 
         return Journal(self.project.state, cipher=self._cipher, mask=self.project.mask)
 
@@ -65,16 +64,26 @@ class Workspace:
 
         return Catalog(FUNCTIONS, self.project.entries(self.environment))
 
-    def connections(self, aliases: Mapping[str, str]) -> OpenConnections:
-        """The open connections of these aliases; with a key their sign-ins are kept in the journal's database."""
+    @cached_property
+    def connections(self) -> OpenConnections:
+        """The environment's connections; with a key their sign-ins are kept in the journal's database."""
         from engine.connections.config import OpenConnections
         from engine.connections.tokens import JournalTokens
         from engine.contract import SystemClock
 
-        tokens = {}
-        if self._cipher is not None:
-            tokens = {e: JournalTokens(self.journal, f"{self.environment.name}.{e}") for e in set(aliases.values())}
-        return OpenConnections(self.project, self.environment, aliases, SystemClock(), tokens)
+        if self._cipher is None:
+            return OpenConnections(self.project, self.environment, SystemClock())
+        name = self.environment.name
+        return OpenConnections(
+            self.project, self.environment, SystemClock(), lambda entry: JournalTokens(self.journal, f"{name}.{entry}")
+        )
+
+    def close(self) -> None:
+        """Closes what was opened."""
+        opened = self.__dict__
+        for name in ("connections", "journal"):
+            if name in opened:
+                opened[name].close()
 
 
 def read(file: Path | str) -> str:
@@ -93,24 +102,19 @@ def load_document(file: Path | str) -> Document:
     return load(read(file), str(file))
 
 
-def program_of(document: Document, workspace: Workspace, connect: Mapping[str, str]) -> tuple[Program, list[Finding]]:
-    """The program and its warnings. Raises DocumentError with every finding."""
-    from engine.loader import check
+def place_of(flow: Flow, path: str) -> Place | None:
+    """Where the step of a run's path stands: in the flow's document, or in that of a flow that it runs."""
+    from engine.model import Run, walk
+    from engine.state import ancestors, name_of
 
-    program, findings = check(document, workspace.catalog, connect)
-    if program is None:
-        raise DocumentError(findings)
-    return program, findings
-
-
-def place_of(document: Document, program: Program, path: str) -> Place | None:
-    """Where the step of a run's path stands in the document."""
-    from engine.model import walk
-
-    name = path.rpartition("/")[2].partition("[")[0]
+    program, document = flow.program, flow.document
+    for around in map(name_of, ancestors(path)):
+        step = program.flow.all_steps.get(around)
+        if isinstance(step, Run):
+            program, document = program.flows[step.run], flow.inner[step.run]
     for block_path, block in walk(program.flow):
-        if name in block:
-            return document.place((*block_path, name), key=True)
+        if name_of(path) in block:
+            return document.place((*block_path, name_of(path)), key=True)
     return None
 
 

@@ -13,7 +13,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -274,42 +274,39 @@ def _from_file(path: Path) -> Any:
 
 
 class OpenConnections:
-    """The connections of a flow, by alias, opened once. Safe for several threads."""
+    """Connections of an environment by entry, each opened once, when it is first needed. Safe for several threads."""
 
     def __init__(
         self,
         project: Project,
         environment: Environment,
-        aliases: Mapping[str, str],
         clock: Clock,
-        tokens: Mapping[str, TokenStore] | None = None,
+        tokens: Callable[[str], TokenStore] = lambda _: MemoryTokens(),
     ) -> None:
         self.project = project
         self.environment = environment
-        self.aliases = aliases
         self.clock = clock
-        self._tokens = tokens or {}
+        self._tokens = tokens
         self._open: dict[str, Connector] = {}
         self._lock = threading.RLock()
 
-    def __getitem__(self, alias: str) -> Connector:
-        """The open connector of an alias. Raises ConfigError."""
-        entry = self.aliases[alias]
+    def __getitem__(self, entry: str) -> Connector:
+        """The open connector of an entry. Raises ConfigError."""
         with self._lock:
             if entry not in self._open:
                 self._open[entry] = self._connect(entry)
             return self._open[entry]
 
-    def invoke(self, alias: str, operation: str, inputs: Mapping[str, JSON]) -> Result[Any]:
-        return self[alias].invoke(operation, inputs)
+    def invoke(self, connection: str, operation: str, inputs: Mapping[str, JSON]) -> Result[Any]:
+        return self[connection].invoke(operation, inputs)
 
-    def targets(self) -> dict[str, str]:
-        """What each alias reaches: connector and hosts, without secrets. A resume must reach the same."""
+    def targets(self, entries: Iterable[str]) -> dict[str, str]:
+        """What each entry reaches: connector and hosts, without secrets. A resume must reach the same."""
         out = {}
-        for alias, entry in self.aliases.items():
-            connector = self[alias]
+        for entry in sorted(set(entries)):
+            connector = self[entry]
             hosts = sorted(connector.hosts(connector.settings))
-            out[alias] = " ".join([self.project.connector_name(self.environment, entry), *hosts])
+            out[entry] = " ".join([self.project.connector_name(self.environment, entry), *hosts])
         return out
 
     def close(self) -> None:
@@ -336,7 +333,7 @@ class OpenConnections:
             raise ConfigError(message, code="Loopback", hint="use another environment for a service on this machine")
         log = logging.getLogger(f"flowrun.{entry}")
         session = Session(hosts, self._transport(transport), self.clock, log)
-        tokens = self._tokens.get(entry) or MemoryTokens()
+        tokens = self._tokens(entry)
         folder = self.project.folder if self.environment.emulate is None else self.project.state
         return kind(settings, Context(session, self.clock, log, tokens, str(folder)))
 

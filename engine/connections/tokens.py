@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from engine.errors import ConfigError
-from engine.journal import Journal, lock
+from engine.local.journal import Journal, lock
 
 KEY_HELP = 'make one with: python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 

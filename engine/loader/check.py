@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine import model
+from engine.calls import ALERT
 from engine.contract import Connector, Event, Operation
 from engine.effects import Program
 from engine.errors import ConfigError, did_you_mean
@@ -30,13 +31,14 @@ RUN = frozenset({"id", "flow", "environment"})
 
 @dataclass(frozen=True)
 class Catalog:
-    """What a document may use: functions, and connectors by the connection entries of the environment.
+    """What a document may use: functions, connectors by the connection entries of the environment, other flows by name.
 
     Looking a connector up may raise ConfigError (a broken plugin).
     """
 
     functions: Mapping[str, Function] = field(default_factory=dict)
     connections: Mapping[str, type[Connector]] = field(default_factory=dict)
+    flows: Mapping[str, Document] = field(default_factory=dict)
 
 
 def load_flow(text: str, file: str, catalog: Catalog, connect: Mapping[str, str] | None = None) -> Program:
@@ -48,28 +50,33 @@ def load_flow(text: str, file: str, catalog: Catalog, connect: Mapping[str, str]
 
 
 def check(
-    document: Document, catalog: Catalog, connect: Mapping[str, str] | None = None
+    document: Document, catalog: Catalog, connect: Mapping[str, str] | None = None, around: tuple[str, ...] = ()
 ) -> tuple[Program | None, list[Finding]]:
-    """The program, unless there are errors, and all findings in the order of the text.
+    """The program, unless there are errors, and all findings in the order of the text, those of inner flows after them.
 
-    `connect` swaps connections: alias → entry.
+    `connect` swaps connections: alias → entry; `around` names the flows that run this one.
     """
     if isinstance(document.data, dict):
-        program = _Checker(document, catalog, connect or {}).check()
+        program = _Checker(document, catalog, connect or {}, around).check()
     else:
         program = None
         if not document.findings:
             document.report(document.place(()), "WrongType", "a flow is an object", found=type_name(document.data))
     unique = {(f.place, f.code, f.message): f for f in document.findings}
-    findings = sorted(unique.values(), key=lambda f: f.place)
+    findings = sorted(unique.values(), key=lambda f: (f.place.file != document.file, f.place))
     return (None if any(f.severity == "error" for f in findings) else program), findings
 
 
 class _Checker:
-    def __init__(self, document: Document, catalog: Catalog, connect: Mapping[str, str]) -> None:
+    def __init__(
+        self, document: Document, catalog: Catalog, connect: Mapping[str, str], around: tuple[str, ...]
+    ) -> None:
         self.document = document
         self.catalog = catalog
         self.connect = connect
+        self.around = around
+        self.flows: dict[str, Program] = {}  # those that it runs
+        self.entries: dict[str, str] = {}  # alias → entry
         self.operations: dict[str, Operation] = {}
         self.aliases: dict[str, type[Connector]] = {}
         self.paths: dict[str, Path] = {}  # step → its path in the document
@@ -111,12 +118,12 @@ class _Checker:
                 self._unknown(("triggers", name, "webhook"), "connection", hook, set(flow.connections))
         self._expressions(flow, (), None)
         if flow.alerts is not None:
-            self._expressions(flow.alerts, ("alerts",), None)
+            self._expressions(flow.alerts, ("alerts",), None, roots=ROOTS | {"error"})
             self._operation(("alerts", "to"), flow.alerts.to)
         self._taint()
         secure = {name: frozenset(parts) for name, parts in self.tainted.items() if parts}
         reads = {name: frozenset(steps) for name, steps in self.reads.items()}
-        return Program(flow, self.expressions, self.operations, secure, reads)
+        return Program(flow, self.expressions, self.operations, secure, reads, self.entries, self.flows)
 
     # Connections and schema
 
@@ -129,7 +136,7 @@ class _Checker:
                 ("connections",), "UnknownConnection", f"--connect names no alias '{alias}'", key=True, hint=hint
             )
         for alias, named in given.items():
-            entry = self.connect.get(alias) or str(named)
+            entry = self.entries[alias] = self.connect.get(alias) or str(named)
             try:
                 connector = self.catalog.connections.get(entry)
             except ConfigError as error:
@@ -211,6 +218,8 @@ class _Checker:
             self.report((*path, "as"), "Name", f"'{step.as_}' has a meaning already", hint="choose another name")
         if isinstance(step, model.Parse):
             self._schemas((*path, "schema"))
+        if isinstance(step, model.Run | model.Start):
+            self._flow((*path, step.kind), getattr(step, step.kind), inside=isinstance(step, model.Run))
         self._expressions(step, path, name)
 
     def _operation(self, path: Path, call: str) -> None:
@@ -220,6 +229,22 @@ class _Checker:
         elif alias in self.aliases and call not in self.operations:
             known = {o.partition(".")[2] for o in self.operations if o.startswith(f"{alias}.")}
             self._unknown(path, "operation", operation, known, inside=operation)
+
+    def _flow(self, path: Path, name: str, *, inside: bool) -> None:
+        """Another flow: one that runs inside this one is checked with it."""
+        around = (*self.around, self.flow.flow)
+        if name in around and inside:
+            self.report(path, "Recursion", f"'{name}' would run itself: {' → '.join((*around, name))}",
+                        hint=f"`start: {name}` begins a run of its own")  # fmt: skip
+        elif (document := self.catalog.flows.get(name)) is None:
+            self._unknown(path, "flow", name, set(self.catalog.flows), expected=f"{name}.yaml beside this file")
+        elif inside and name not in self.flows:
+            own = document.data.get("connections") if isinstance(document.data, dict) else None
+            connect = {a: e for a, e in self.connect.items() if isinstance(own, dict) and a in own}
+            program, findings = check(document, self.catalog, connect, around)
+            self.document.findings += findings
+            if program is not None:
+                self.flows[name] = program
 
     def _schemas(self, *paths: Path) -> None:
         for path in paths:
@@ -307,7 +332,7 @@ class _Checker:
         first = members[0] if members else None
         if root in local:
             return
-        if root not in ROOTS:
+        if root not in ROOTS | self.roots:
             yield _no_such("name", root, self.roots | local | self.expressions.functions.keys())
         elif root not in self.roots:
             yield "NotBefore", f"'{root}' is not there yet when a trigger is looked at", {}
@@ -315,7 +340,7 @@ class _Checker:
             yield _no_such("parameter", str(first), set(self.flow.parameters))
         elif root == "variables" and first is not None and first not in self.flow.variables:
             yield _no_such("variable", str(first), set(self.flow.variables))
-        elif root == "run" and first is not None and first not in RUN:
+        elif root == "run" and first is not None and first not in RUN | (self.roots & {"error"} and {"status"}):
             yield _no_such("member", str(first), RUN)
         elif root == "trigger":
             yield from self._trigger(members)
@@ -417,6 +442,8 @@ class _Checker:
             if before == (sum(map(len, self.tainted.values())), len(self.secret_variables)):
                 break
         self.tainted[""] = {"outputs"} if self._reads_secret(self.flow, ()) else set()
+        if self.flow.alerts is not None and self._reads_secret(self.flow.alerts, ("alerts",)):
+            self.tainted |= {ALERT + what: {"inputs", "outputs"} for what in self.flow.alerts.on}
 
     def _reads_secret(self, holder: Any, path: Path) -> bool:
         secret = {name for name, p in self.flow.parameters.items() if p.hidden}

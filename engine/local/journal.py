@@ -13,11 +13,11 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from engine.effects import SECURED, Record
 from engine.errors import ConfigError
@@ -28,8 +28,8 @@ MIGRATIONS = (
     CREATE TABLE documents (digest TEXT PRIMARY KEY, file TEXT NOT NULL, text TEXT NOT NULL);
     CREATE TABLE runs (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, flow TEXT NOT NULL, digest TEXT NOT NULL,
-        environment TEXT NOT NULL, connect TEXT NOT NULL, targets TEXT NOT NULL, trigger TEXT NOT NULL,
-        parameters TEXT NOT NULL,
+        flows TEXT NOT NULL, environment TEXT NOT NULL, connect TEXT NOT NULL, targets TEXT NOT NULL,
+        trigger TEXT NOT NULL, parameters TEXT NOT NULL,
         key TEXT, lane TEXT, business_key TEXT, forked_from TEXT, status TEXT NOT NULL, process TEXT NOT NULL,
         started TEXT NOT NULL, ended TEXT, error TEXT, outputs TEXT);
     CREATE INDEX runs_by_status ON runs (status, number);
@@ -45,8 +45,9 @@ MIGRATIONS = (
     """,
 )
 ENCRYPTED = "(encrypted)"
+Documents: TypeAlias = Mapping[str, tuple[str, str]]  # digest → file name and text
 # What is known of a run when it begins.
-COLUMNS = ("id", "flow", "digest", "environment", "connect", "targets", "trigger", "parameters", "key", "lane",
+COLUMNS = ("id", "flow", "digest", "flows", "environment", "connect", "targets", "trigger", "parameters", "key", "lane",
            "forked_from", "status", "process", "started")  # fmt: skip
 
 
@@ -54,14 +55,15 @@ COLUMNS = ("id", "flow", "digest", "environment", "connect", "targets", "trigger
 class Run:
     """A run's row.
 
-    `connect` holds the swapped connections, `targets` says by alias what each one reached; `number` orders runs by
-    their start.
+    `digest` names its document, `flows` by name those of the flows that it runs inside; `connect` holds the swapped
+    connections, `targets` says by entry what each one reached; `number` orders runs by their start.
     """
 
     id: str
     flow: str
     digest: str
     environment: str
+    flows: Mapping[str, str] = field(default_factory=dict)
     status: str = "running"
     connect: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, str] = field(default_factory=dict)
@@ -90,7 +92,7 @@ class Journal:
         self.mask = mask
         self._lock = threading.RLock()
         self._claim: IO[str] | None = None
-        self._new: dict[str, tuple[Run, str, str]] = {}  # runs that have yet to be written
+        self._new: dict[str, tuple[Run, Documents]] = {}  # runs that have yet to be written
         self.process = uuid.uuid4().hex
         if folder is not None:
             prepare(folder)
@@ -137,18 +139,31 @@ class Journal:
 
     # Runs
 
-    def create(self, run: Run, file: str, text: str, *, durable: bool = True) -> None:
-        """Records a run and its document; if not `durable` together with what is written for it next."""
+    def create(self, run: Run, documents: Documents, *, durable: bool = True) -> None:
+        """Records a run and its documents; if not `durable` together with what is written for it next."""
         self._hold()
         with self._lock:
-            self._new[run.id] = (run, file, text)
+            self._new[run.id] = (run, documents)
         if durable:
             self.write(run.id, [])
 
-    def _insert(self, db: sqlite3.Connection, run: Run, file: str, text: str) -> None:
-        db.execute("INSERT OR IGNORE INTO documents VALUES (?,?,?)", (run.digest, file, text))
+    def enqueue(self, run: Run, documents: Documents) -> tuple[str, bool]:
+        """Records a run that has yet to begin, unless there is one of this id, or with this key.
+
+        Gives that run's id, and whether it is new.
+        """
+        with self.transaction() as db:
+            same = "SELECT id FROM runs WHERE id=? OR (flow=? AND environment=? AND key=?) ORDER BY number LIMIT 1"
+            if found := db.execute(same, (run.id, run.flow, run.environment, run.key)).fetchone():
+                return found["id"], False
+            self._insert(db, replace(run, status="queued"), documents)
+        return run.id, True
+
+    def _insert(self, db: sqlite3.Connection, run: Run, documents: Documents) -> None:
+        rows = [(digest, file, text) for digest, (file, text) in documents.items()]
+        db.executemany("INSERT OR IGNORE INTO documents VALUES (?,?,?)", rows)
         row: dict[str, Any] = {name: getattr(run, name) for name in COLUMNS}
-        row |= {name: _dump(row[name]) for name in ("connect", "targets", "trigger", "parameters")}
+        row |= {name: _dump(row[name]) for name in ("flows", "connect", "targets", "trigger", "parameters")}
         row |= {"process": self.process, "started": run.started.isoformat()}
         marks = ",".join("?" * len(row))
         db.execute(f"INSERT INTO runs ({','.join(row)}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
@@ -256,7 +271,7 @@ class Journal:
 
     def _run(self, row: sqlite3.Row) -> Run:
         values: dict[str, Any] = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates its values
-        for name in ("connect", "targets", "trigger", "parameters", "error", "outputs"):
+        for name in ("flows", "connect", "targets", "trigger", "parameters", "error", "outputs"):
             values[name] = json.loads(values[name]) if values[name] else None
         for name in ("started", "ended"):
             values[name] = datetime.fromisoformat(values[name]) if values[name] else None

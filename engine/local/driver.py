@@ -18,14 +18,14 @@ from engine.contract import CURRENT_CALL, Call, Clock, Result
 from engine.decider import Decider
 from engine.effects import SECURED, Abandon, Done, Failed, Fired, Invoke, Outcome, Record, Timer, error_of
 from engine.errors import FlowrunError
-from engine.journal import Journal
+from engine.local.journal import Journal
 from engine.types import JSON, plain
 
 
 class Connections(Protocol):
-    """The connections of a run by alias. Raises ConfigError."""
+    """The connections of a run by entry; what flowrun does itself under the empty name. Raises ConfigError."""
 
-    def invoke(self, alias: str, operation: str, inputs: Mapping[str, JSON]) -> Result[Any]: ...
+    def invoke(self, connection: str, operation: str, inputs: Mapping[str, JSON]) -> Result[Any]: ...
 
 
 @dataclass
@@ -96,16 +96,20 @@ class _Drive:
 
     def _carry_out(self) -> list[Invoke]:
         calls = []
-        for effect in self.decider.ready(self._now()):
-            match effect:
-                case Invoke():
-                    calls.append(effect)
-                    self.wanted[effect.path] = effect.attempt
-                case Timer(key, at):
-                    self.timers.append((at, len(self.timers), key))
-                case Abandon(path):
-                    self.wanted.pop(path, None)
-        self._collect()
+        while True:
+            for effect in self.decider.ready(self._now()):
+                match effect:
+                    case Invoke():
+                        calls.append(effect)
+                        self.wanted[effect.path] = effect.attempt
+                    case Timer(key, at):
+                        self.timers.append((at, len(self.timers), key))
+                    case Abandon(path):
+                        self.wanted.pop(path, None)
+            self._collect()
+            if not self.decider.busy:
+                break
+            self._save()
         if any(call.effect != "read" for call in calls):
             self._save()
         return calls
@@ -153,7 +157,7 @@ class _Drive:
         )
         token = CURRENT_CALL.set(mine)
         try:
-            result = self.connections.invoke(call.alias, call.operation, call.inputs)
+            result = self.connections.invoke(call.connection, call.operation, call.inputs)
             return Done(
                 call.path,
                 call.attempt,
@@ -166,7 +170,9 @@ class _Drive:
             outputs = plain(error.outputs) or None
             return Failed(call.path, call.attempt, error_of(error), error.retry_after, error.answer_lost, outputs)
         except Exception as error:  # noqa: BLE001 - a bug in a connector: its step fails, the run goes on
-            text = f"{type(error).__name__} in {call.alias}.{call.operation}: {self.driver.journal.mask(str(error))}"
+            text = (
+                f"{type(error).__name__} in {call.connection}.{call.operation}: {self.driver.journal.mask(str(error))}"
+            )
             lost = call.effect == "write"
             return Failed(
                 call.path, call.attempt, {"kind": "bug", "code": type(error).__name__, "message": text}, None, lost
