@@ -474,12 +474,15 @@ def test_a_foreign_id_is_kept_and_said(service: Service, partner: PartnerCenter)
     result = update(partner, NUMBERED, {"externalReferenceId": LEAD, "details.dealValue": 16000})
     assert result.changed
     assert result.summary == (
-        "updated: details.dealValue; left alone: externalReferenceId: CRM-4711 was set by somebody else"
+        "updated: details.dealValue; left alone: externalReferenceId: CRM-4711 belongs to another record "
+        "(on_foreign_id: replace would overwrite it)"
     )
     assert result.body["externalReferenceId"] == "CRM-4711"
     again = update(partner, NUMBERED, {"externalReferenceId": LEAD, "details.dealValue": 16000})
     assert (again.changed, again.summary.split(";")[0]) == (False, "already up to date")
-    assert again.body["skipped"] == ["externalReferenceId: CRM-4711 was set by somebody else"]
+    assert again.body["skipped"] == [
+        "externalReferenceId: CRM-4711 belongs to another record (on_foreign_id: replace would overwrite it)"
+    ]
 
 
 def test_a_foreign_id_is_replaced_when_asked(service: Service, partner: PartnerCenter) -> None:

@@ -41,7 +41,7 @@ def test_sentences(crm: SqliteCrm) -> None:
     """What the live view says of each outcome; no personal data in it."""
     created = upsert(crm)
     id = created.body.id
-    assert created.summary == f"created lead {id}"
+    assert created.summary == f"created lead {id[:8]}…"
     assert upsert(crm).summary == "already up to date"
     changed = upsert(crm, lead={"phone": "2", "amount": 5, "native": {"rating": 1}})
     assert changed.summary == "updated: phone, amount, native.rating"

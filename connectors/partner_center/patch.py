@@ -49,7 +49,9 @@ def plan(referral: Mapping[str, JSON], wanted: Mapping[str, JSON], on_foreign_id
     current = referral.get("externalReferenceId")
     if "externalReferenceId" in changes and current and on_foreign_id == "keep":
         del changes["externalReferenceId"]
-        skipped.insert(0, f"externalReferenceId: {current} was set by somebody else")
+        skipped.insert(
+            0, f"externalReferenceId: {current} belongs to another record (on_foreign_id: replace would overwrite it)"
+        )
     document = dict(referral)
     operations = [_assign(document, path, value) for path, value in changes.items()]
     return Plan(operations, list(changes), skipped)

@@ -118,7 +118,7 @@ class SqliteCrm(Connector):
                 row = _merged(_merged(_blank(key), first, []), given, emptied)
                 _write(db, _INSERT, row)
                 cut += [name for name in cut_first if name not in given and name not in emptied]
-                said = _said(f"created lead {row['id']}", cut)
+                said = _said(f"created lead {row['id'][:8]}…", cut)
                 return Result(body=_result(row, created=True), changed=True, summary=said)
             if row["status"] != "open":
                 return Result(body=_result(row), summary=f"left alone: the lead is {row['status']}")
@@ -180,7 +180,9 @@ class SqliteCrm(Connector):
         row = _merged(_blank(None), given, [])
         with self._file(write=True) as db:
             _write(db, _INSERT, row)
-        return Result(body=_result(row, created=True), changed=True, summary=_said(f"created lead {row['id']}", cut))
+        return Result(
+            body=_result(row, created=True), changed=True, summary=_said(f"created lead {row['id'][:8]}…", cut)
+        )
 
     @operation(effect="idempotent")
     def edit_lead(self, id: str, fields: Lead, clear: list[str] | None = None) -> Result[LeadResult]:

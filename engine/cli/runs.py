@@ -68,7 +68,7 @@ def _run_json(run: Run) -> dict[str, Any]:
 @connections_option
 @json_option
 def show(run: str, connections: Path | None, as_json: bool) -> int:
-    """What RUN did, step by step. RUN is the beginning of its id, or `last`."""
+    """What RUN did, step by step. RUN is the beginning of its id, its number, or `last`."""
     workspace = Workspace.open(Path(), connections)
     found = workspace.journal.run(run)
     mask = workspace.project.mask

@@ -241,9 +241,11 @@ class Journal:
         return None if error is None else self.mask(_dump(error))
 
     def run(self, id: str) -> Run:
-        """The run with this id or unique beginning of one (`last` = the newest). Raises ConfigError."""
+        """The run with this id or unique beginning of one, its number, or the newest (`last`). Raises ConfigError."""
         if id == "last":
             rows = self._db.execute("SELECT * FROM runs ORDER BY number DESC LIMIT 1").fetchall()
+        elif id.isdecimal() and len(id) < 8:
+            rows = self._db.execute("SELECT * FROM runs WHERE number=?", (int(id),)).fetchall()
         else:
             sql = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY id = ? DESC LIMIT 2"
             rows = self._db.execute(sql, (len(id), id, id)).fetchall()
