@@ -2,25 +2,25 @@
 
 # fmt: off
 # isort: off
-from engine.connections.crm import CRM, NEUTRAL_FIELDS, Change, Lead, LeadResult, LeadStatus, Page
+from engine.connections.crm import CRM, NEUTRAL_FIELDS, Change, Lead, LeadResult, LeadStatus, Page, difference
 from engine.connections.entra import PUBLIC_CLOUD, Certificate, Entra, MemoryTokens, Token
 from engine.connections.session import Session, Transport
 from engine.contract import (
-    Call, Clock, Connector, Context, Effect, Event, Operation, Request, Result, SystemClock, TokenStore,
+    Call, Clock, Connector, Context, Difference, Effect, Event, Operation, Request, Result, SystemClock, TokenStore,
     operation, retry_after,
 )
 from engine.errors import (
     ConfigError, DataError, FlowrunError, Kind, RemoteError, TransientError, UncertainError, did_you_mean,
 )
 from engine.loader.findings import Finding, Place
-from engine.types import JSON, Doc, Guid, Key, Pattern, Range, Schema, Secret, plain
+from engine.types import JSON, UNKNOWN, Doc, Guid, Key, Pattern, Range, Schema, Secret, plain
 
 __all__ = [
-    "CRM", "JSON", "NEUTRAL_FIELDS", "PUBLIC_CLOUD", "Call", "Certificate", "Change", "Clock", "ConfigError",
-    "Connector", "Context", "DataError", "Doc", "Effect", "Entra", "Event", "Finding", "FlowrunError", "Guid",
-    "Key", "Kind", "Lead", "LeadResult", "LeadStatus", "MemoryTokens", "Operation", "Page", "Pattern", "Place",
-    "Range", "RemoteError", "Request", "Result", "Schema", "Secret", "Session", "SystemClock", "Token",
-    "TokenStore", "TransientError", "Transport", "UncertainError", "did_you_mean", "operation", "plain",
-    "retry_after",
+    "CRM", "JSON", "NEUTRAL_FIELDS", "PUBLIC_CLOUD", "UNKNOWN", "Call", "Certificate", "Change", "Clock",
+    "ConfigError", "Connector", "Context", "DataError", "Difference", "Doc", "Effect", "Entra", "Event", "Finding",
+    "FlowrunError", "Guid", "Key", "Kind", "Lead", "LeadResult", "LeadStatus", "MemoryTokens", "Operation", "Page",
+    "Pattern", "Place", "Range", "RemoteError", "Request", "Result", "Schema", "Secret", "Session", "SystemClock",
+    "Token", "TokenStore", "TransientError", "Transport", "UncertainError", "did_you_mean", "difference",
+    "operation", "plain", "retry_after",
 ]
 # fmt: on

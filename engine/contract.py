@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,19 +50,30 @@ T = TypeVar("T")
 Effect: TypeAlias = Literal["read", "idempotent", "write"]
 
 
+@dataclass(frozen=True)
+class Difference:
+    """One record in a plan: `record` names it ("lead 3f2…"), `changes` gives by field its value now and then."""
+
+    record: str
+    action: Literal["create", "update", "delete", "leave"]
+    changes: Mapping[str, tuple[JSON, JSON]] = field(default_factory=dict)
+    unchanged: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result(Generic[T]):
     """What an operation gives back.
 
     `body` is what the flow sees as steps.NAME.body. `changed` says whether anything outside was altered, `summary` is
     the sentence of the live view ("created lead 3f2…"). `outputs` is steps.NAME.outputs (http: status_code, headers,
-    body).
+    body). `differences` are what a plan shows: records as they are and as they would become.
     """
 
     body: T
     changed: bool = False
     summary: str = ""
     outputs: Mapping[str, JSON] = field(default_factory=dict)
+    differences: Sequence[Difference] = ()
 
 
 @dataclass(frozen=True)
@@ -167,7 +178,7 @@ class Operation:
     function: Callable[..., Result[Any]]
     effect: Effect | Callable[[Mapping[str, JSON]], Effect]
     probe: str | None
-    preview: str | None
+    plans: bool
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
@@ -223,18 +234,19 @@ def operation(
     *,
     effect: Effect | Callable[[Mapping[str, JSON]], Effect],
     probe: str | None = None,
-    preview: str | None = None,
+    plans: bool = False,
 ) -> Callable[[F], F]:
     """Marks a connector's method as an operation.
 
     `effect`: `read` changes nothing; `idempotent` may be repeated freely (the connector sees to it); `write` must not
     be repeated blindly, and when its answer is lost the operation named by `probe` is asked, with the same inputs,
     what became of it (body null = it didn't happen). A function of the inputs where it depends on them.
-    `preview` names the operation that `flowrun plan` calls instead.
+    `plans` says that it looks at `ctx.planning`: then it changes nothing and gives what would come of it, as a body
+    (with UNKNOWN for what nobody can know) and as differences.
     """
 
     def mark(function: F) -> F:
-        function.__flowrun__ = Operation(function.__name__, function, effect, probe, preview)  # type: ignore[attr-defined]
+        function.__flowrun__ = Operation(function.__name__, function, effect, probe, plans)  # type: ignore[attr-defined]
         return function
 
     return mark

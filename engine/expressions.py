@@ -27,7 +27,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS
 
 from engine.errors import DataError
-from engine.types import JSON, type_name
+from engine.types import JSON, UNKNOWN, NotKnownError, type_name
 
 MAX_TEXT = 100 * 1024 * 1024  # characters that an expression may produce
 LAZY = frozenset({"if", "and", "or", "coalesce"})
@@ -84,13 +84,13 @@ def to_text(value: JSON) -> str:
             return str(int(value))
         case int() | float():
             return str(value)
-    return json.dumps(_listed(value), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(_listed(value), ensure_ascii=False, separators=(",", ":"), default=bool)  # of UNKNOWN: raises
 
 
 def _listed(value: Any) -> JSON:
     if isinstance(value, Mapping):
         return {k: _listed(v) for k, v in value.items()}
-    if isinstance(value, str | int | float) or value is None:
+    if isinstance(value, str | int | float) or value is None or value is UNKNOWN:
         return value
     return [_listed(v) for v in value]
 
@@ -99,15 +99,17 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if obj is None:
-            return None
+        if obj is None or obj is UNKNOWN:
+            return obj
         if type(obj) is dict or isinstance(obj, Mapping):
             return obj.get(attribute)
         raise TemplateRuntimeError(f"'.{attribute}' needs an object, found {type_name(obj)}")
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if obj is None:
-            return None
+        if obj is None or obj is UNKNOWN:
+            return obj
+        if argument is UNKNOWN:
+            return UNKNOWN
         if isinstance(obj, Mapping):
             return obj.get(argument)
         if isinstance(obj, list | str) and isinstance(argument, int | slice) and not isinstance(argument, bool):
@@ -121,6 +123,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         return isinstance(obj, _Bound)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if left is UNKNOWN or right is UNKNOWN:
+            return UNKNOWN
         if operator == "**" and (abs(left) > 1e6 or abs(right) > 100):
             raise TemplateRuntimeError("the power is too large")
         if operator in "*%" and (isinstance(left, str | list) or isinstance(right, str | list)):
@@ -144,6 +148,8 @@ class _Bound:
         if len(args) < f.least or (f.most is not None and len(args) > f.most):
             raise TemplateRuntimeError(arity_message(f, len(args)))
         for a in args:
+            if a is UNKNOWN:
+                return UNKNOWN
             if isinstance(a, StrictUndefined):
                 str(a)  # raises UndefinedError in its own words
         values = [list(a) if isinstance(a, GeneratorType) else a for a in args]
@@ -299,7 +305,7 @@ class Expressions:
         return run
 
     def _json(self, value: Any, source: str) -> JSON:
-        if value is None or isinstance(value, str | bool | int | list | dict):
+        if value is None or value is UNKNOWN or isinstance(value, str | bool | int | list | dict):
             return value
         if isinstance(value, float):
             if math.isfinite(value):
@@ -316,7 +322,10 @@ class Expressions:
         parts = segments(text)
         if len(parts) == 1:
             return self.evaluate(parts[0].text, scope, ambient)
-        out = "".join(to_text(self.evaluate(p.text, scope, ambient)) if p.expression else p.text for p in parts)
+        try:
+            out = "".join(to_text(self.evaluate(p.text, scope, ambient)) if p.expression else p.text for p in parts)
+        except NotKnownError:
+            return UNKNOWN
         if len(out) > MAX_TEXT:
             raise ExpressionError(f"the text is longer than {MAX_TEXT} characters")
         return out
@@ -339,7 +348,7 @@ class Expressions:
         if source is None or isinstance(source, bool):
             return bool(source)
         value = self.evaluate(bare(source), scope, ambient)
-        if value is None or isinstance(value, bool):
+        if value is None or isinstance(value, bool) or value is UNKNOWN:
             return bool(value)
         raise ExpressionError(
             f"{bare(source).strip()}: a condition has to be true or false, found {type_name(value)}",

@@ -102,6 +102,39 @@ class Secret:
         return "Secret('***')"
 
 
+class NotKnownError(Exception):
+    """Something had to be decided by a value that isn't known yet."""
+
+
+class Unknown:
+    """Stands in a plan for a value that is known once the run is there; what is made of it is unknown too."""
+
+    __slots__ = ()
+
+    def _same(self, *_: Any) -> Any:
+        return self
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _same
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __pos__ = _same
+    __lt__ = __le__ = __gt__ = __ge__ = _same
+    __eq__ = __ne__ = _same
+
+    def __bool__(self) -> bool:
+        raise NotKnownError
+
+    def __iter__(self) -> Any:
+        raise NotKnownError
+
+    __len__ = __contains__ = __iter__
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return "(known after the run)"
+
+
+UNKNOWN: Any = Unknown()
+
+
 def type_name(value: JSON) -> str:
     """A JSON value's type in the words of error messages."""
     match value:
@@ -330,7 +363,7 @@ _SCALARS = frozenset({str, int, bool, NoneType})
 def plain(value: Any) -> JSON:
     """The JSON of a typed value: dataclasses become objects, tuples lists; a Secret is a mistake of the caller."""
     kind = type(value)
-    if kind in _SCALARS:  # nearly all: worth not asking abstract classes
+    if kind in _SCALARS or value is UNKNOWN:  # nearly all: worth not asking abstract classes
         return value
     if kind is dict or isinstance(value, Mapping):
         return {k: plain(v) for k, v in value.items()}

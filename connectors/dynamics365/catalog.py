@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.dynamics365.leads import SOURCES
-from connectors.dynamics365.webapi import Row, WebApi, text_literal
+from connectors.dynamics365.webapi import Row, WebApi, is_page, text_literal
 from engine import JSON, Context, DataError, FlowrunError, TransientError, did_you_mean
 
 
@@ -80,7 +80,7 @@ class Catalog(WebApi):
         if iso not in self._currencies:
             query = {"$select": "transactioncurrencyid", "$filter": f"isocurrencycode eq {text_literal(iso)}"}
             answer = self.send("GET", "transactioncurrencies", query)
-            if answer.status_code in (403, 404):
+            if answer.status_code in (403, 404) and not is_page(answer):
                 return None
             if answer.status_code != 200:
                 raise self.failure(answer)
@@ -97,7 +97,7 @@ class Catalog(WebApi):
             if known == id:
                 return iso
         answer = self.send("GET", f"transactioncurrencies({id})", {"$select": "isocurrencycode"})
-        if answer.status_code in (400, 403, 404):
+        if answer.status_code in (400, 403, 404) and not is_page(answer):
             return None
         if answer.status_code != 200:
             raise self.failure(answer)

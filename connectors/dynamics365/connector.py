@@ -16,6 +16,7 @@ from connectors.dynamics365.rows import BACK, CREATE_ONLY, Rows, Texts
 from connectors.dynamics365.webapi import BREAKING, GUID, MOVED, TRACK_CHANGES, Row, key_path, row_path, text_literal
 from engine import (
     JSON,
+    UNKNOWN,
     Change,
     ConfigError,
     DataError,
@@ -28,6 +29,7 @@ from engine import (
     RemoteError,
     Result,
     TransientError,
+    difference,
     operation,
 )
 
@@ -85,7 +87,7 @@ class Dynamics365(Rows):
 
     _key_is_active = False
 
-    @operation(effect="idempotent")
+    @operation(effect="idempotent", plans=True)
     def upsert_lead(
         self,
         key: str,
@@ -261,6 +263,9 @@ class Dynamics365(Rows):
             if COLUMNS[name] not in body and instead:
                 body[COLUMNS[name]] = leads.text_of(name, instead)[0]
         column = self.settings.key_column
+        if self.ctx.planning:
+            blank = {"leadid": UNKNOWN, column: wish.key, "statecode": 0}
+            return self._foreseen(wish, None, _read_back(blank, body), notes.after("a new lead"))
         if BREAKING.isdisjoint(wish.key):
             path = key_path("leads", {column: wish.key})
             answer = self.send("PATCH", path, query, body, headers=CREATE_ONLY)
@@ -296,8 +301,10 @@ class Dynamics365(Rows):
         adopted = not row.get(self.settings.key_column)
         if adopted:
             changes[self.settings.key_column] = wish.key
-        if not changes:
-            return Result(body=self._result(row, wish), summary=notes.after("already up to date"))
+        if not changes or self.ctx.planning:
+            said = f"updated: {', '.join(names)}" if names else "already up to date"
+            said = f"adopted lead {_short(row)}; {said}" if adopted else said
+            return self._foreseen(wish, row, _read_back(row, changes), notes.after(said), changed=bool(changes))
         path = row_path("leads", str(row["leadid"]))
         etag = str(row.get("@odata.etag") or "*")
         answer = self.send("PATCH", path, query, changes, headers=BACK | {"If-Match": etag})
@@ -309,6 +316,15 @@ class Dynamics365(Rows):
         done = [f"adopted lead {_short(row)}"] if adopted else []
         done += [f"updated: {', '.join(names)}"] if names else []
         return Result(body=self._result(after, wish), changed=True, summary=notes.after("; ".join(done)))
+
+    def _foreseen(
+        self, wish: Wish, before: Row | None, after: Row, said: str, *, changed: bool = True
+    ) -> Result[LeadResult]:
+        """What a write would come to, or came to without one."""
+        then = self._result(after, wish, created=before is None)
+        id, now = (str(before["leadid"]), self._result(before, wish).lead) if before else (None, None)
+        shown = difference(id, now, then.lead, wish.given)
+        return Result(body=then, changed=changed, summary=said, differences=[shown])
 
     def _after(self, answer: Any) -> Row | None:
         """The lead in the answer to a write, None where the service sent none."""
@@ -354,7 +370,7 @@ class Dynamics365(Rows):
     def _result(self, row: Row, wish: Wish | None = None, *, created: bool = False) -> LeadResult:
         asked = wish.first_native | wish.native if wish else {}
         names = sorted({leads.read_column(name) for name in asked} - {*COLUMNS.values()})
-        id, status = str(row["leadid"]), STATES.get(row["statecode"], "open")
+        id, status = row["leadid"], STATES.get(row["statecode"], "open")
         return LeadResult(
             id=id,
             key=row.get(self.settings.key_column),
@@ -362,7 +378,7 @@ class Dynamics365(Rows):
             status=status,
             created=created,
             read_only=status != "open",
-            url=f"{self.org}/main.aspx?etn=lead&id={id}&pagetype=entityrecord",
+            url=UNKNOWN if id is UNKNOWN else f"{self.org}/main.aspx?etn=lead&id={id}&pagetype=entityrecord",
         )
 
     def _change(self, row: Row) -> Change:
@@ -371,6 +387,12 @@ class Dynamics365(Rows):
             return Change(id=found[0].lower() if found else str(row.get("id")), deleted=True)
         lead = self._result(row)
         return Change(id=lead.id, key=lead.key, status=lead.status, lead=lead.lead)
+
+
+def _read_back(row: Row, written: Mapping[str, JSON]) -> Row:
+    """A row as it would be read after columns were written."""
+    values = {n: leads.reference(v) if n.endswith("@odata.bind") else v for n, v in written.items()}
+    return row | {leads.read_column(name): value for name, value in values.items()}
 
 
 def _short(row: Row) -> str:

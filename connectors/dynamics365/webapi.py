@@ -152,10 +152,7 @@ class WebApi(Connector):
 
     def content(self, answer: Response) -> Row:
         """The JSON object in an answer. Raises TransientError where it isn't one."""
-        try:
-            body = answer.json()
-        except ValueError:
-            body = None
+        body = _json(answer)
         if not isinstance(body, dict):
             raise TransientError(
                 f"{urlsplit(self.org).netloc} answered {answer.status_code} without JSON",
@@ -165,9 +162,11 @@ class WebApi(Connector):
         return body
 
     def absent(self, answer: Response) -> bool:
-        """Whether an answer says that the row doesn't exist (and not that the table doesn't)."""
+        """Whether an answer says that the row doesn't exist (and not that the table doesn't, nor a gateway's page)."""
+        if answer.status_code != 404 or is_page(answer):
+            return False
         code, message, _ = self.describe(answer)
-        return answer.status_code == 404 and code != NO_SUCH_SEGMENT and "for the segment" not in message
+        return code != NO_SUCH_SEGMENT and "for the segment" not in message
 
     def raced(self, answer: Response) -> bool:
         """Whether somebody else was faster: the row moved on, or a row with that key exists by now.
@@ -189,9 +188,8 @@ class WebApi(Connector):
 
     def describe(self, response: Response) -> tuple[str, str, str]:
         """Code (as 0x…), message and hint out of the shapes in which the service and what stands before it answer."""
-        try:
-            body = response.json()
-        except ValueError:
+        body = _json(response)
+        if body is None:
             text = re.sub(r"<(script|style).*?</\1>|<[^>]+>|\s+", " ", response.text[:5000], flags=re.DOTALL)
             return "", " ".join(text.split())[:300], ""
         error = body.get("error", body) if isinstance(body, dict) else body
@@ -256,6 +254,20 @@ class WebApi(Connector):
             if not link:
                 return
             answer = self.send("GET", self.follow(link))
+
+
+def _json(answer: Response) -> JSON:
+    """The body's JSON, None where it is none. It is in UTF-8 whatever the header says, and may begin with a mark."""
+    answer.encoding = "utf-8-sig"
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def is_page(answer: Response) -> bool:
+    """Whether an answer is an HTML page: then it comes from something in front of the service."""
+    return answer.text.lstrip().startswith("<")
 
 
 def _is_about_set_up(message: str) -> bool:

@@ -27,6 +27,7 @@ from engine import (
     Connector,
     Context,
     DataError,
+    Difference,
     Doc,
     Entra,
     Event,
@@ -179,7 +180,7 @@ class PartnerCenter(Connector):
         total = count if isinstance(count, int) else len(items)
         return Result(body=Referrals(items=items, count=total), summary=f"{len(items)} of {total} referrals")
 
-    @operation(effect="idempotent")
+    @operation(effect="idempotent", plans=True)
     def update_referral(
         self,
         referral: Annotated[Referral | Guid, Doc("What get_referral gave, or the id alone (then it is read first)")],
@@ -198,8 +199,8 @@ class PartnerCenter(Connector):
         current = self._read(referral) if isinstance(referral, str) or not referral.get("eTag") else referral
         for _ in range(1 + REAPPLIED):
             todo = plan(current, set, on_foreign_id)
-            if not todo.operations:
-                return _updated(current, todo)
+            if not todo.operations or self.ctx.planning:
+                return _updated({**current, **todo.after}, todo)  # type: ignore[typeddict-item]  # the same keys
             answer = self._patch(current, todo)
             if answer is not None:
                 return _updated(answer, todo)
@@ -256,11 +257,7 @@ class PartnerCenter(Connector):
                 "run `flowrun login` with an account that has MFA, or put a refresh token from such a sign-in into "
                 "`refresh_token`",
             )
-        try:
-            body = response.json()
-        except ValueError:
-            body = None
-        codes, message = _error(body)
+        codes, message = _error(_json(response))
         known = [CODES[code.lower()] for code in codes if code.lower() in CODES]
         code, hint = known[-1] if known else (codes[0] if codes else "", "")
         return code, message[:500], hint or (ADMIN if response.status_code == 403 else "")
@@ -270,7 +267,7 @@ class PartnerCenter(Connector):
 
     def _send(self, method: str, url: str, **options: Any) -> Response:
         answer = self._ask(method, url, **options)
-        if answer.ok:
+        if _good(answer):
             return answer
         raise self.failure(answer)
 
@@ -286,10 +283,11 @@ class PartnerCenter(Connector):
     def _read(self, referral: Referral | str) -> Referral:
         id = referral if isinstance(referral, str) else str(referral.get("id"))
         answer = self._ask("GET", self._address(id))
-        if answer.ok:
-            return _object(answer)  # type: ignore[return-value]
+        if _good(answer):
+            return self._tagged(answer)
         error = self.failure(answer)
-        if answer.status_code == 404 or (answer.status_code == 403 and error.code != "insufficent_claims"):
+        status, page = answer.status_code, answer.text.lstrip().startswith("<")  # a page is a gateway's, not the API's
+        if not page and (status == 404 or (status == 403 and error.code != "insufficent_claims")):
             raise RemoteError(
                 f"referral {id} isn't ours to see: {error.message}",
                 code="NotOurs",
@@ -300,13 +298,21 @@ class PartnerCenter(Connector):
 
     def _patch(self, current: Referral, todo: Plan) -> Referral | None:
         """The referral after the change; None when its eTag is out of date."""
+        if not current.get("eTag"):
+            raise RemoteError(f"referral {current.get('id')} came without an eTag", code="NoETag")
         headers = {"If-Match": str(current["eTag"]), "Prefer": "return=representation"}
         answer = self._ask("PATCH", self._address(str(current.get("id"))), headers=headers, json=todo.operations)
         if answer.status_code == 412:
             return None
-        if not answer.ok:
+        if not _good(answer):
             raise self.failure(answer)
-        return _object(answer) if answer.content else self._read(current)  # type: ignore[return-value]
+        return self._tagged(answer) if answer.content else self._read(current)
+
+    def _tagged(self, answer: Response) -> Referral:
+        """The referral in an answer, with its eTag, which may stand in the header alone."""
+        referral: Referral = _object(answer)  # type: ignore[assignment]
+        tag = answer.headers.get("ETag")
+        return referral if referral.get("eTag") or not tag else {**referral, "eTag": tag}
 
     def _address(self, id: str) -> str:
         if not GUID.fullmatch(id):
@@ -339,19 +345,32 @@ def _updated(referral: Referral, todo: Plan) -> Result[Updated]:
         referral=referral,
         skipped=todo.skipped,
     )
-    said = "updated: " + ", ".join(todo.changed) if todo.changed else "already up to date"
-    if referral.get("status") == "Closed" and not todo.changed:
+    said = "updated: " + ", ".join(todo.changes) if todo.changes else "already up to date"
+    if referral.get("status") == "Closed" and not todo.changes:
         said = "closed: left alone"
     elif todo.skipped:
         said += "; left alone: " + "; ".join(todo.skipped)
-    return Result(body=body, changed=bool(todo.changed), summary=said)
+    action: Literal["update", "leave"] = "update" if todo.changes else "leave"
+    difference = Difference(f"referral {referral.get('id')}", action, todo.changes, todo.unchanged)
+    return Result(body=body, changed=bool(todo.changes), summary=said, differences=[difference])
+
+
+def _good(answer: Response) -> bool:
+    """Whether it was done. A redirect, which is followed for reads alone, isn't."""
+    return 200 <= answer.status_code < 300
+
+
+def _json(answer: Response) -> JSON:
+    """The body's JSON, None where it is none. It is in UTF-8 whatever the header says, and may begin with a mark."""
+    answer.encoding = "utf-8-sig"
+    try:
+        return answer.json()
+    except ValueError:
+        return None
 
 
 def _object(answer: Response) -> dict[str, JSON]:
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
+    body = _json(answer)
     if isinstance(body, dict):
         return body
     write = answer.request.method == "POST"

@@ -24,11 +24,16 @@ AMOUNTS = frozenset({"details.dealValue"})
 
 @dataclass(frozen=True)
 class Plan:
-    """Patch operations, the dotted paths they change, and in words what was left alone and why."""
+    """Patch operations, by dotted path the values now and then, and in words what was left alone and why.
+
+    `after` is the referral as it would be, `unchanged` the number of values that are as they should be.
+    """
 
     operations: list[dict[str, JSON]]
-    changed: list[str]
+    changes: Mapping[str, tuple[JSON, JSON]]
     skipped: list[str]
+    after: Mapping[str, JSON]
+    unchanged: int = 0
 
 
 def plan(referral: Mapping[str, JSON], wanted: Mapping[str, JSON], on_foreign_id: OnForeignId = "keep") -> Plan:
@@ -45,7 +50,7 @@ def plan(referral: Mapping[str, JSON], wanted: Mapping[str, JSON], on_foreign_id
     changes = {path: sendable[path] for path, value in given.items() if not same(path, _at(referral, path), value)}
     changes |= status  # last: a closed referral takes nothing more
     if referral.get("status") == "Closed":
-        return Plan([], [], [f"{path}: the referral is closed" for path in changes] + skipped)
+        return Plan([], {}, [f"{path}: the referral is closed" for path in changes] + skipped, referral)
     current = referral.get("externalReferenceId")
     if "externalReferenceId" in changes and current and on_foreign_id == "keep":
         del changes["externalReferenceId"]
@@ -54,7 +59,8 @@ def plan(referral: Mapping[str, JSON], wanted: Mapping[str, JSON], on_foreign_id
         )
     document = dict(referral)
     operations = [_assign(document, path, value) for path, value in changes.items()]
-    return Plan(operations, list(changes), skipped)
+    before_and_after = {path: (_at(referral, path), value) for path, value in changes.items()}
+    return Plan(operations, before_and_after, skipped, document, len(given) - len(changes.keys() & given.keys()))
 
 
 def same(path: str, current: JSON, wanted: JSON) -> bool:

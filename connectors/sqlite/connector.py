@@ -19,6 +19,7 @@ from connectors.sqlite.schema import opened
 from engine import (
     JSON,
     NEUTRAL_FIELDS,
+    UNKNOWN,
     Change,
     ConfigError,
     Connector,
@@ -34,6 +35,7 @@ from engine import (
     Result,
     TransientError,
     did_you_mean,
+    difference,
     operation,
 )
 
@@ -90,7 +92,7 @@ class SqliteCrm(Connector):
     def path(self) -> Path:
         return Path(self.ctx.folder) / self.settings.path
 
-    @operation(effect="idempotent")
+    @operation(effect="idempotent", plans=True)
     def upsert_lead(
         self,
         key: str,
@@ -109,28 +111,37 @@ class SqliteCrm(Connector):
         given, cut = _normalised(lead)
         first, cut_first = _normalised(on_create or Lead())
         emptied = _emptied(clear, given)
-        with self._file(write=True) as db:
+        planning = self.ctx.planning
+        with self._file(write=not planning) as db:
             row = _find(db, key=key)
             if row is None and known_id:
                 known = _find(db, id=known_id)
                 row = known if known and known["key"] is None else None
             if row is None:
                 row = _merged(_merged(_blank(key), first, []), given, emptied)
-                _write(db, _INSERT, row)
                 cut += [name for name in cut_first if name not in given and name not in emptied]
-                said = _said(f"created lead {row['id'][:8]}…", cut)
-                return Result(body=_result(row, created=True), changed=True, summary=said)
+                if planning:
+                    said, row["id"] = "a new lead", UNKNOWN
+                else:
+                    _write(db, _INSERT, row)
+                    said = f"created lead {row['id'][:8]}…"
+                new = [difference(None, None, _lead(row), given)]
+                body = _result(row, created=True)
+                return Result(body=body, changed=True, summary=_said(said, cut), differences=new)
             if row["status"] != "open":
                 return Result(body=_result(row), summary=f"left alone: the lead is {row['status']}")
             after = _merged(row, given, emptied) | {"key": key}
             names = _differing(row, after)
             adopted = row["key"] is None
             if not names and not adopted:
-                return Result(body=_result(row), summary=_said("already up to date", cut))
-            _write(db, _UPDATE, after)
+                return Result(body=_result(row), summary=_said("already up to date", cut), differences=[
+                    difference(row["id"], _lead(row), _lead(row), given)])  # fmt: skip
+            if not planning:
+                _write(db, _UPDATE, after)
         done = [f"adopted lead {row['id']}"] if adopted else []
         done += [f"updated: {', '.join(names)}"] if names else []
-        return Result(body=_result(after), changed=True, summary=_said("; ".join(done), cut))
+        changes = [difference(row["id"], _lead(row), _lead(after), given)]
+        return Result(body=_result(after), changed=True, summary=_said("; ".join(done), cut), differences=changes)
 
     @operation(effect="read")
     def get_lead(self, id: str | None = None, key: str | None = None) -> Result[LeadResult | None]:
@@ -249,7 +260,8 @@ class SqliteCrm(Connector):
             raise TransientError("the step's time is up", code="Timeout")
         if write and not self.ctx.call.wanted():
             raise TransientError("the step is no longer wanted: nothing was written", code="Stale")
-        return opened(self.path, write=write, wait=left)
+        missing = self.ctx.planning and not self.path.exists()  # a plan makes no file
+        return opened(Path(":memory:") if missing else self.path, write=write, wait=left)
 
 
 def _check_key(key: str) -> None:

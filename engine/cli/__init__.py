@@ -15,6 +15,7 @@ from engine.errors import FlowrunError
 COMMANDS = {
     "run": "run:run",
     "check": "check:check",
+    "plan": "plan:plan",
     "schema": "check:schema",
     "runs": "runs:runs",
     "connectors": "connectors:connectors",

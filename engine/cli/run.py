@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,26 @@ if TYPE_CHECKING:
 EXIT = {"succeeded": YES, "waiting": WAITING}
 
 
+_OPTIONS = (
+    click.argument("flow", type=click.Path(path_type=Path)),
+    click.option("--env", "environment", help="Environment of connections.yaml (or FLOWRUN_ENV; default: sandbox)."),
+    click.option("--input", "input_", help="JSON file with the event or the inputs; - reads standard input."),
+    click.option("--trigger", "trigger_name", help="Which trigger to start by (default: the first)."),
+    click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Gives a parameter its value."),
+    click.option("--connect", multiple=True, metavar="ALIAS=CONNECTION", help="Swaps a connection (crm=sqlite)."),
+    click.option("--connections", type=click.Path(path_type=Path), help="The connections.yaml to use."),
+)
+
+
+def start_options(command: Callable[..., int]) -> Callable[..., int]:
+    """What says which flow is started, where and by what."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.argument("flow", type=click.Path(path_type=Path))
-@click.option("--env", "environment", help="Environment of connections.yaml (or FLOWRUN_ENV; default: sandbox).")
-@click.option("--input", "input_", help="JSON file with the event or the inputs; - reads standard input.")
-@click.option("--trigger", "trigger_name", help="Which trigger to start by (default: the first).")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Gives a parameter its value.")
-@click.option("--connect", multiple=True, metavar="ALIAS=CONNECTION", help="Swaps a connection, such as crm=sqlite.")
-@click.option("--connections", type=click.Path(path_type=Path), help="The connections.yaml to use.")
+@start_options
 @click.option("--once", is_flag=True, help="A run with the same key is not repeated.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def run(
@@ -53,7 +65,7 @@ def run(
             click.echo(str(warning), err=True)
         parameters = loaded.parameters(pairs(settings, "--set"))
         code = YES
-        for trigger in _starts(loaded, trigger_name, input_):
+        for trigger in starts(loaded, trigger_name, input_):
             code = max(code, _start(loaded, trigger, parameters, once=once, as_json=as_json))
         return code
     finally:
@@ -114,7 +126,7 @@ def go_on(
     return drive(flow, run, start, show, journal.records(run.id), named=True)
 
 
-def _starts(flow: Flow, name: str | None, input_: str | None) -> Iterator[dict[str, Any]]:
+def starts(flow: Flow, name: str | None, input_: str | None) -> Iterator[dict[str, Any]]:
     """What each run starts from: one for each event in the input. Raises ConfigError, DataError."""
     from engine.errors import did_you_mean
 

@@ -6,11 +6,11 @@ own operations stand beside them under their own names. engine.testing.crm holds
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
-from engine.contract import Result
+from engine.contract import Difference, Result
 from engine.types import JSON, Doc, Pattern
 
 LeadStatus: TypeAlias = Literal["open", "qualified", "disqualified"]
@@ -47,6 +47,24 @@ class Lead:
     def given(self) -> dict[str, Any]:
         """The neutral fields that say something (no nulls, without `native`)."""
         return {f.name: v for f in fields(self) if f.name != "native" and (v := getattr(self, f.name)) is not None}
+
+
+def difference(id: str | None, before: Lead | None, after: Lead, given: Iterable[str]) -> Difference:
+    """What a plan shows of a lead; `given` names the neutral fields that a flow has said something about."""
+    was, will = before or Lead(), after
+    changes = {
+        name: (getattr(was, name), getattr(will, name))
+        for name in NEUTRAL_FIELDS
+        if getattr(was, name) != getattr(will, name)
+    }
+    changes |= {
+        f"native.{name}": (was.native.get(name), value)
+        for name, value in will.native.items()
+        if was.native.get(name) != value
+    }
+    action: Literal["create", "update", "leave"] = "create" if before is None else "update" if changes else "leave"
+    named = f"lead {id[:8]}…" if id else "lead"
+    return Difference(named, action, changes, len([name for name in given if name not in changes]))
 
 
 NEUTRAL_FIELDS = tuple(f.name for f in fields(Lead) if f.name != "native")

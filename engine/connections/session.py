@@ -171,6 +171,8 @@ class Session:
             limit = min(limit, call.deadline - self.clock.monotonic())
             if limit <= 0:
                 raise TransientError("the step's time is up", code="Timeout")
+        if not read and call.planning:
+            raise ConfigError("a plan changes nothing: nothing was sent", code="Planning")
         if not read and not call.wanted():
             raise TransientError("the step is no longer wanted: nothing was sent", code="Stale")
         end = self.clock.monotonic() + limit
