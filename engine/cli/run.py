@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.effects import Record, Start
     from engine.local.journal import Run
     from engine.model import Trigger
+    from engine.planning.resumption import Resumption
 
 EXIT = {"succeeded": YES, "waiting": WAITING}
 
@@ -106,12 +107,30 @@ def drive(flow: Flow, run: Run, start: Start, show: Progress, recorded: Iterable
 
 
 def go_on(
-    workspace: Workspace, run: Run, settings: Mapping[str, str], show: Progress, *, resolved: bool = False
+    workspace: Workspace,
+    run: Run,
+    settings: Mapping[str, str],
+    show: Progress,
+    *,
+    resolved: bool = False,
+    repaired: Path | None = None,
+    force: bool = False,
+    look: Callable[[Resumption], None] | None = None,
 ) -> int:
-    """Goes on with a recorded run, or begins a queued one, by the documents that it was made by. Raises ConfigError."""
-    from engine.effects import SECURED, Record
+    """Goes on with a recorded run, or begins a queued one, by the documents that it was made by. Raises ConfigError.
 
-    flow = Flow.of(workspace, run)
+    `repaired` is the flow to go on by instead: what it keeps of the run has to fit it, unless `force`. With `look`
+    nothing is done: it is told what would be.
+    """
+    from engine.contract import SystemClock
+    from engine.effects import SECURED, Record
+    from engine.planning.resumption import resumption
+
+    flow = before = Flow.of(workspace, run)
+    if repaired is not None:
+        flow = Flow.load(workspace, load_document(repaired), run.connect)
+        if flow.program.flow.flow != run.flow:
+            raise ConfigError(f"{repaired} is flow '{flow.program.flow.flow}', the run is of '{run.flow}'", code="Flow")
     targets = workspace.connections.targets(flow.entries)
     if changed := sorted(entry for entry in targets if targets[entry] != run.targets.get(entry)):
         was, now = (", ".join(str(t.get(entry)) for entry in changed) for t in (run.targets, targets))
@@ -121,8 +140,21 @@ def go_on(
     parameters |= {n: v for n, v in run.parameters.items() if v != SECURED and n not in settings}
     again = run.status in ("failed", "cancelled") and not resolved
     journal = workspace.journal
-    journal.take_over(run.id, [Record(path="", attempt=0, status="resumed")] if again else [])
     start = flow.start(run.id, run.trigger, parameters)
+    marker = [Record(path="", attempt=0, status="resumed")] if again else []
+    if look is not None or repaired is not None:
+        known = [*journal.records(run.id), *marker]
+        earlier = before.program.flow if repaired is not None else None
+        found = resumption(flow.program, start, known, SystemClock().now(), earlier)
+        if look is not None:
+            look(found)
+            return YES
+        if found.differing and not force:
+            listed = "; ".join(f"{path} {how}" for path, how in found.differing.items())
+            hint = "--plan shows all of it; --force keeps what is recorded as it is"
+            raise ConfigError(f"what the run has done doesn't fit this flow: {listed}", code="Differs", hint=hint)
+    anew = (flow.row(run.trigger, parameters), flow.documents) if repaired is not None else None
+    journal.take_over(run.id, marker, anew)
     return drive(flow, run, start, show, journal.records(run.id), named=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.local.journal import Run
+    from engine.planning.resumption import Resumption
 
 STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "interrupted")
 connections_option = click.option(
@@ -92,11 +93,56 @@ def show(run: str, connections: Path | None, as_json: bool) -> int:
 @runs.command()
 @click.argument("run")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A secret parameter, which isn't stored.")
+@click.option("--flow", "repaired", type=click.Path(path_type=Path), help="Goes on by this repaired flow.")
+@click.option(
+    "--plan", "only_plan", is_flag=True, help="Only shows what is kept, what is repeated and why that is safe."
+)
+@click.option("--force", is_flag=True, help="Keeps what is recorded though the repaired flow would do it otherwise.")
 @connections_option
 @json_option
-def resume(run: str, settings: tuple[str, ...], connections: Path | None, as_json: bool) -> int:
+def resume(
+    run: str,
+    settings: tuple[str, ...],
+    repaired: Path | None,
+    only_plan: bool,
+    force: bool,
+    connections: Path | None,
+    as_json: bool,
+) -> int:
     """Goes on with RUN: what succeeded stays, the rest is done again."""
-    return _go_on(Workspace.open(Path(), connections), run, pairs(settings, "--set"), connections, as_json=as_json)
+    workspace = Workspace.open(Path(), connections)
+    show = _resumption_json if as_json else _resumption
+
+    def look(found: Resumption) -> None:
+        for line in show(found):
+            click.echo(workspace.project.mask(line))
+
+    return _go_on(
+        workspace,
+        run,
+        pairs(settings, "--set"),
+        connections,
+        as_json=as_json,
+        repaired=repaired,
+        force=force,
+        look=look if only_plan else None,
+    )
+
+
+def _resumption(found: Resumption) -> Iterator[str]:
+    for record in found.kept:
+        yield f"  kept   {record.path:<32} {record.status}"
+    for path, why in found.again.items():
+        yield f"  again  {path:<32} {why}"
+    for path, how in found.differing.items():
+        yield f"  !      {path:<32} {how}"
+    needs = "; --force is needed to keep what differs" if found.differing else ""
+    yield f"{len(found.kept)} kept, {len(found.again)} again{needs}"
+
+
+def _resumption_json(found: Resumption) -> Iterator[str]:
+    kept = [record.path for record in found.kept]
+    yield json.dumps({"type": "resume", "kept": kept, "again": found.again, "differing": found.differing})
 
 
 @runs.command()
@@ -137,6 +183,7 @@ def _go_on(
     *,
     as_json: bool,
     resolved: bool = False,
+    **more: Any,
 ) -> int:
     run = workspace.journal.run(id)
     if run.status in ("succeeded", "running") and not resolved:
@@ -144,6 +191,6 @@ def _go_on(
     there = Workspace.open(Path(), connections, run.environment)
     there.journal = workspace.journal
     try:
-        return go_on(there, run, settings, progress(there.project.mask, as_json=as_json), resolved=resolved)
+        return go_on(there, run, settings, progress(there.project.mask, as_json=as_json), resolved=resolved, **more)
     finally:
         there.close()

@@ -160,16 +160,21 @@ class Journal:
         return run.id, True
 
     def _insert(self, db: sqlite3.Connection, run: Run, documents: Documents) -> None:
-        rows = [(digest, file, text) for digest, (file, text) in documents.items()]
-        db.executemany("INSERT OR IGNORE INTO documents VALUES (?,?,?)", rows)
+        self._keep(db, documents)
         row: dict[str, Any] = {name: getattr(run, name) for name in COLUMNS}
         row |= {name: _dump(row[name]) for name in ("flows", "connect", "targets", "trigger", "parameters")}
         row |= {"process": self.process, "started": run.started.isoformat()}
         marks = ",".join("?" * len(row))
         db.execute(f"INSERT INTO runs ({','.join(row)}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
 
-    def take_over(self, id: str, records: Iterable[Record] = ()) -> None:
+    def _keep(self, db: sqlite3.Connection, documents: Documents) -> None:
+        rows = [(digest, file, text) for digest, (file, text) in documents.items()]
+        db.executemany("INSERT OR IGNORE INTO documents VALUES (?,?,?)", rows)
+
+    def take_over(self, id: str, records: Iterable[Record] = (), anew: tuple[Run, Documents] | None = None) -> None:
         """Makes a run that ended or died this process's, and appends records to it, in one commit.
+
+        `anew` gives it other documents: a row that names them, and the documents.
 
         Raises ConfigError if there is no such run, or another process has it.
         """
@@ -182,6 +187,10 @@ class Journal:
                 raise ConfigError(f"run {id} is running in another process", code="Running")
             mine = "UPDATE runs SET status='running', process=?, ended=NULL, error=NULL WHERE id=?"
             db.execute(mine, (self.process, id))
+            if anew is not None:
+                run, documents = anew
+                self._keep(db, documents)
+                db.execute("UPDATE runs SET digest=?, flows=? WHERE id=?", (run.digest, _dump(run.flows), id))
             self._append(db, id, records)
 
     def write(self, id: str, records: Iterable[Record], run: Mapping[str, JSON] | None = None) -> None:
