@@ -1037,3 +1037,81 @@ def test_a_reader_that_goes_away_is_no_crash(home: Path) -> None:
     )
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+# One run for each item
+
+EACH = """\
+flow: each_of
+triggers:
+  by_hand:
+    manual: {inputs: {type: object}}
+    each: trigger.inputs.rows
+    when: trigger.item.n > 1
+    key: concat('row-', trigger.item.n)
+steps:
+  say: {compose: "{{ trigger.item.n }} of {{ trigger.index }}"}
+outputs: {said: "{{ steps.say.body }}"}
+"""
+
+
+def test_a_trigger_with_each_starts_one_run_for_each_item(tmp_path: Path) -> None:
+    (tmp_path / "each.yaml").write_text(EACH, "utf-8")
+    given = json.dumps({"rows": [{"n": 1}, {"n": 2}, {"n": 3}]})
+    said = flowrun("each.yaml", "--input", "-", "--json", cwd=tmp_path, stdin=given.encode())
+    assert said.code == 0, said.all
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert [line["key"] for line in lines if line["type"] == "run"] == ["row-2", "row-3"]
+    assert [line["outputs"]["said"] for line in lines if line["type"] == "end"] == ["2 of 1", "3 of 2"]
+    said = flowrun("each.yaml", "--input", "-", cwd=tmp_path, stdin=b'{"rows": 7}')
+    assert said.code == 2
+    assert "each needs a list, found a number" in said.all
+
+
+# Runs that are started by a run
+
+PARENT = """\
+flow: parent
+steps:
+  go: {start: child, with: {n: 7}}
+  again: {start: child, with: {n: 7}}
+outputs: {first: "{{ steps.go.body }}", second: "{{ steps.again.body }}"}
+"""
+CHILD = """\
+flow: child
+triggers:
+  by_hand: {manual: {inputs: {type: object}}, key: "concat('k', trigger.inputs.n)"}
+steps:
+  say: {compose: "{{ trigger.inputs.n }}"}
+outputs: {n: "{{ steps.say.body }}"}
+"""
+
+
+def test_a_started_run_is_queued_once_and_follows(tmp_path: Path) -> None:
+    (tmp_path / "parent.yaml").write_text(PARENT, "utf-8")
+    (tmp_path / "child.yaml").write_text(CHILD, "utf-8")
+    said = flowrun("parent.yaml", "--json", cwd=tmp_path)
+    assert said.code == 0, said.all
+    ends = [line for line in map(json.loads, said.out.splitlines()) if line["type"] == "end"]
+    assert [end["status"] for end in ends] == ["succeeded", "succeeded"]
+    first, second = ends[0]["outputs"]["first"], ends[0]["outputs"]["second"]
+    assert (first["created"], second["created"]) == (True, False)
+    assert first["run"] == second["run"] == ends[1]["run"]
+    assert ends[1]["outputs"] == {"n": 7}
+
+
+def test_a_flow_inside_a_flow_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "outer.yaml").write_text(
+        "flow: outer\nsteps:\n  inner: {run: child, with: {n: 7}}\n"
+        'outputs: {n: "{{ steps.inner.body.n }}"}\n', "utf-8"
+    )  # fmt: skip
+    (tmp_path / "child.yaml").write_text(CHILD.replace("trigger.inputs.n }}", "int('x') }}"), "utf-8")
+    said = flowrun("outer.yaml", cwd=tmp_path)
+    assert said.code == 1
+    assert "child.yaml:5:3 (step inner/say)" in said.all
+    (tmp_path / "child.yaml").write_text(CHILD, "utf-8")
+    said = flowrun("runs", "resume", "last", cwd=tmp_path)
+    assert said.code == 1, "it goes on by the text that it began with"
+    said = flowrun("runs", "resume", "last", "--flow", "outer.yaml", "--json", cwd=tmp_path)
+    assert said.code == 0, said.all
+    assert json.loads(said.out.splitlines()[-1])["outputs"] == {"n": 7}

@@ -50,7 +50,7 @@ class Bench:
         self.began: list[Invoke] = []
         self.seen: list[Record] = []
         listener = Listener(began=self.began.append, recorded=self.seen.append)
-        self.driver = Driver(self.journal, self.clock, threads, listener)
+        self.driver = Driver(self.journal, self.clock, threads, listener=listener)
         self.journal.create(
             Run(id="run", flow="test", digest="d", environment="", started=NOON), {"d": ("f.yaml", text)}
         )
@@ -469,3 +469,37 @@ def test_many_items_take_little_time() -> None:
     assert bench.run() == "succeeded"
     assert time.process_time() - began < 3
     assert len(bench.journal.records("run")) == 1002
+
+
+def test_the_reads_of_a_long_loop_are_saved_on_the_way() -> None:
+    bench = Bench(
+        "steps:\n  each: {foreach: trigger.inputs, steps: {do: {call: desk.read}}}\n",
+        Scripted(),
+        trigger={"inputs": list(range(2500))},
+    )
+    saved: list[int] = []
+    write = bench.journal.write
+    bench.journal.write = lambda id, records, run=None: (saved.append(len(records)), write(id, records, run))[1]  # type: ignore[method-assign]
+    assert bench.run() == "succeeded"
+    assert max(saved) <= 1001
+
+
+def test_a_long_wait_parks_the_run() -> None:
+    bench = Bench("steps:\n  a: {call: desk.keep}\n  w: {wait: 10m}\n  b: {call: desk.keep}\n", Scripted())
+    bench.driver.patience = 60
+    assert bench.run() == "waiting"
+    assert bench.clock.slept == []
+    run = bench.journal.run("run")
+    assert (run.status, run.wake) == ("waiting", NOON + timedelta(minutes=10))
+    assert bench.journalled == ["a succeeded", "w decided"]
+    bench.clock.advance(600)
+    bench.decider = Decider(bench.program, Start(run="run"), bench.journal.records("run"))
+    bench.journal.take_over("run")
+    assert bench.run() == "succeeded"
+    assert bench.journal.run("run").wake is None
+
+
+def test_a_short_wait_is_waited() -> None:
+    bench = Bench("steps:\n  w: {wait: 30s}\n", Scripted())
+    bench.driver.patience = 60
+    assert (bench.run(), bench.clock.slept) == ("succeeded", [30.0])

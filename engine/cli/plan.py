@@ -50,7 +50,7 @@ def plan(
     try:
         loaded = Flow.load(workspace, load_document(flow), pairs(connect, "--connect"))
         parameters = loaded.parameters(pairs(settings, "--set"))
-        for trigger in starts(loaded, trigger_name, input_):
+        for trigger in starts(loaded, parameters, trigger_name, input_):
             if not loaded.wanted(trigger, parameters):
                 click.echo(f"no run: the `when` of trigger '{trigger['name']}' does not hold", err=True)
                 continue

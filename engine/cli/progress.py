@@ -57,6 +57,9 @@ class Progress(Listener):
     def on_record(self, record: Record) -> None:
         """A step ended, or will be tried again."""
         self.changed += record.changed and record.status == "succeeded"
+        if record.kind == "wait" and record.status == "decided":
+            until = datetime.fromisoformat(record.output["until"]).astimezone()
+            self.line(f"  … {record.path:<{self.width}}  waits until {until:%Y-%m-%d %H:%M:%S}")
         if record.status in MARKS:
             self.line(self.sentence(record))
 

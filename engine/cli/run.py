@@ -66,7 +66,7 @@ def run(
             click.echo(str(warning), err=True)
         parameters = loaded.parameters(pairs(settings, "--set"))
         code = YES
-        for trigger in starts(loaded, trigger_name, input_):
+        for trigger in starts(loaded, parameters, trigger_name, input_):
             code = max(code, _start(loaded, trigger, parameters, once=once, as_json=as_json))
         return code
     finally:
@@ -158,8 +158,13 @@ def go_on(
     return drive(flow, run, start, show, journal.records(run.id), named=True)
 
 
-def starts(flow: Flow, name: str | None, input_: str | None) -> Iterator[dict[str, Any]]:
-    """What each run starts from: one for each event in the input. Raises ConfigError, DataError."""
+def starts(flow: Flow, parameters: Mapping[str, Any], name: str | None, input_: str | None) -> Iterator[dict[str, Any]]:
+    """What each run starts from: one for each event in the input, and item of `each`. Raises ConfigError, DataError."""
+    for given in _given(flow, name, input_):
+        yield from flow.split(given, parameters)
+
+
+def _given(flow: Flow, name: str | None, input_: str | None) -> Iterator[dict[str, Any]]:
     from engine.errors import did_you_mean
 
     triggers = flow.program.flow.triggers

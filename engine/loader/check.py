@@ -359,6 +359,8 @@ class _Checker:
             shape["event"] = set(fields(Event))
         if kinds & {model.Manual, model.Schedule} or not kinds:
             shape |= {"inputs": set(), "time": set()}
+        if any(t.each is not None for t in self.flow.triggers.values()):
+            shape |= {"item": set(), "index": set()}
         if members and members[0] not in shape:
             yield _no_such("member", str(members[0]), set(shape))
         elif (

@@ -7,6 +7,7 @@ wanted is kept by its session from sending anything more, and its answer is note
 
 from __future__ import annotations
 
+import math
 import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from engine.decider import Decider
 from engine.effects import SECURED, Abandon, Done, Failed, Fired, Invoke, Outcome, Record, Timer, error_of
 from engine.errors import FlowrunError
 from engine.local.journal import Journal
+from engine.propagation import MANY
 from engine.types import JSON, plain
 
 
@@ -38,15 +40,19 @@ class Listener:
 
 @dataclass
 class Driver:
-    """Runs deciders. `threads` bounds the calls of one run that are under way at once."""
+    """Runs deciders. `threads` bounds the calls of one run that are under way at once.
+
+    A run that has to wait for longer than `patience` seconds is parked: no thread is held, its row has the time.
+    """
 
     journal: Journal
     clock: Clock
     threads: int = 16
+    patience: float = math.inf
     listener: Listener = field(default_factory=Listener)
 
     def run(self, id: str, decider: Decider, connections: Connections) -> str:
-        """Drives a run to its end. Gives its status: succeeded, failed, cancelled, or waiting (for a person)."""
+        """Drives a run to its end. Gives its status: succeeded, failed, cancelled, waiting (for a person or time)."""
         return _Drive(self, id, decider, connections).run()
 
 
@@ -68,6 +74,8 @@ class _Drive:
                 calls = self._carry_out()
                 if self.decider.status is not None or not (self.wanted or self.timers):
                     break  # it has ended, or waits for a person
+                if not self.wanted and (min(self.timers)[0] - self._now()).total_seconds() > self.driver.patience:
+                    break
                 self._listen(calls)
             self._collect()
         except BaseException:  # an interrupt, say: what was done is on record
@@ -110,7 +118,7 @@ class _Drive:
             if not self.decider.busy:
                 break
             self._save()
-        if any(call.effect != "read" for call in calls):
+        if len(self.unsaved) >= MANY or any(call.effect != "read" for call in calls):
             self._save()
         return calls
 
@@ -185,7 +193,8 @@ class _Drive:
         self._collect()
         if decider.status is None:
             waiting = next(iter(decider.waiting.values()), None)
-            self.driver.journal.write(self.id, self.unsaved, {"status": "waiting", "error": waiting})
+            wake = min(self.timers)[0].isoformat() if self.timers else None
+            self.driver.journal.write(self.id, self.unsaved, {"status": "waiting", "error": waiting, "wake": wake})
             return "waiting"
         ended: dict[str, JSON] = {"status": decider.status, "ended": self._now().isoformat(), "error": decider.error}
         secure = decider.program.secure.get("")  # then they are shown to nobody

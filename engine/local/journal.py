@@ -31,8 +31,9 @@ MIGRATIONS = (
         flows TEXT NOT NULL, environment TEXT NOT NULL, connect TEXT NOT NULL, targets TEXT NOT NULL,
         trigger TEXT NOT NULL, parameters TEXT NOT NULL,
         key TEXT, lane TEXT, business_key TEXT, forked_from TEXT, status TEXT NOT NULL, process TEXT NOT NULL,
-        started TEXT NOT NULL, ended TEXT, error TEXT, outputs TEXT);
+        started TEXT NOT NULL, ended TEXT, wake TEXT, error TEXT, outputs TEXT);
     CREATE INDEX runs_by_status ON runs (status, number);
+    CREATE INDEX runs_by_wake ON runs (wake) WHERE wake IS NOT NULL;
     CREATE INDEX runs_by_key ON runs (flow, environment, key) WHERE key IS NOT NULL;
     CREATE INDEX runs_by_lane ON runs (lane, number) WHERE lane IS NOT NULL;
     CREATE INDEX runs_by_business_key ON runs (business_key, number) WHERE business_key IS NOT NULL;
@@ -56,7 +57,8 @@ class Run:
     """A run's row.
 
     `digest` names its document, `flows` by name those of the flows that it runs inside; `connect` holds the swapped
-    connections, `targets` says by entry what each one reached; `number` orders runs by their start.
+    connections, `targets` says by entry what each one reached; `number` orders runs by their start; at `wake` a run
+    that waits for a time goes on.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Run:
     process: str = ""
     started: datetime
     ended: datetime | None = None
+    wake: datetime | None = None
     error: Mapping[str, JSON] | None = None
     outputs: JSON = None
     number: int = 0
@@ -185,7 +188,7 @@ class Journal:
                 raise ConfigError(f"no run '{id}'", code="NoRun", hint="flowrun runs list")
             if row["status"] == "running" and row["process"] != self.process and self._alive(row["process"]):
                 raise ConfigError(f"run {id} is running in another process", code="Running")
-            mine = "UPDATE runs SET status='running', process=?, ended=NULL, error=NULL WHERE id=?"
+            mine = "UPDATE runs SET status='running', process=?, ended=NULL, wake=NULL, error=NULL WHERE id=?"
             db.execute(mine, (self.process, id))
             if anew is not None:
                 run, documents = anew
@@ -194,7 +197,7 @@ class Journal:
             self._append(db, id, records)
 
     def write(self, id: str, records: Iterable[Record], run: Mapping[str, JSON] | None = None) -> None:
-        """Appends records and sets columns of the run (status, ended, error, outputs, business_key), in one commit."""
+        """Appends records and sets columns of the run (status, ended, wake, error, outputs, …), in one commit."""
         with self.transaction() as db:
             if new := self._new.get(id):
                 self._insert(db, *new)
@@ -284,7 +287,7 @@ class Journal:
         values: dict[str, Any] = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates its values
         for name in ("flows", "connect", "targets", "trigger", "parameters", "error", "outputs"):
             values[name] = json.loads(values[name]) if values[name] else None
-        for name in ("started", "ended"):
+        for name in ("started", "ended", "wake"):
             values[name] = datetime.fromisoformat(values[name]) if values[name] else None
         if values["status"] == "running" and row["process"] != self.process and not self._alive(row["process"]):
             values["status"] = "interrupted"

@@ -128,6 +128,18 @@ class Flow:
         environment = self.workspace.environment.name
         return Start(run=run, trigger=trigger, parameters=parameters, inner=inner, environment=environment)
 
+    def split(self, trigger: Mapping[str, JSON], parameters: Mapping[str, JSON]) -> Iterator[dict[str, JSON]]:
+        """A start for each item of `each` (as trigger.item, trigger.index), else the one. Raises DataError."""
+        chosen = self.program.flow.triggers.get(str(trigger.get("name")))
+        if chosen is None or chosen.each is None:
+            yield dict(trigger)
+            return
+        items = self.program.expressions.evaluate(bare(str(chosen.each)), *_at_start(trigger, parameters))
+        if not isinstance(items, list):
+            raise DataError(f"each needs a list, found {type_name(items)}", code="NoList", hint=f"each: {chosen.each}")
+        for index, item in enumerate(items):
+            yield {**trigger, "item": item, "index": index}
+
     def wanted(self, trigger: Mapping[str, JSON], parameters: Mapping[str, JSON]) -> bool:
         """Whether the trigger's `when` holds."""
         chosen = self.program.flow.triggers.get(str(trigger.get("name")))
@@ -190,7 +202,11 @@ class Connections:
             raise ConfigError(f"no flow '{name}' beside {self.flow.document.file}", code="NoFlow")
         own = document.data.get("connections") if isinstance(document.data, dict) else None
         connect = {a: e for a, e in self.flow.connect.items() if isinstance(own, dict) and a in own}
-        flow = Flow.load(workspace, document, connect)
+        try:
+            flow = Flow.load(workspace, document, connect)
+        except DocumentError as error:
+            first = error.findings[0]
+            raise ConfigError(f"{name} can't be started: {first.place}: {first.message}", code=first.code) from error
         trigger, parameters = trigger_of(flow.program.flow, given), flow.parameters({})
         if not flow.wanted(trigger, parameters):
             return Result(body={"run": None, "created": False}, summary=f"{name}: its trigger's `when` doesn't hold")
