@@ -65,7 +65,7 @@ class Progress(Listener):
 
     def sentence(self, record: Record) -> str:
         depth = record.path.count("/")
-        name = record.path.rpartition("/")[2]
+        name = " alert: ".join(record.path.rpartition("/")[2].split("!")).strip()
         prefix = record.path.rpartition("/")[0].rpartition("/")[2]
         number = f"[{prefix.rpartition('[')[2]}" if prefix.endswith("]") else ""
         mark = click.style(MARKS[record.status], fg=COLOURS[record.status])
