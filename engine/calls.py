@@ -202,7 +202,7 @@ class Calls(Propagation):
         if [frame for frame in node.inner if not self._cancel(frame)]:
             node.verdict = (status, error)
         else:
-            self._settle(node, status, error=error)
+            self._settle(node, status, error=error, record=node.ended is None)
 
     def _uncertain_now(self, node: Node) -> bool:
         if node.state == "running" and node.effect == "write":

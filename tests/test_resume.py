@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 from scripted import NOON, Played, play, program, stored
+from test_decider import cases
 
-from engine.decider import Program, Record, Start
+from engine.effects import Program, Record, Start
 from engine.types import JSON
 
 LATER = NOON.replace(hour=18)
@@ -512,3 +514,32 @@ def test_a_started_write_with_secure_inputs_is_asked_with_the_inputs_made_again(
     start = Start(run="run", parameters={"key": "s3cret"})
     second = crashed(flow, play(flow, start=start), "post started", {"probe of post": [1]}, start=start)
     assert second.inputs["post"] == {"value": "s3cret"}
+
+
+# Every rule, cut anywhere
+
+# What a restart may change: the times from which a time-out or a longest duration counts.
+TIMED = {"late_answer", "retry_within_time_out", "run_after_time_out", "step_time_out_of_a_loop", "uncertain_time_out",
+         "wait_with_time_out", "until_limits"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "case"), [c for c in cases() if not str(c.id).startswith(("scope_time_out", *TIMED))]
+)
+def test_a_case_that_is_cut_anywhere_ends_the_same(file: str, text: str, case: dict[str, Any]) -> None:
+    flow = program(text, file)
+    start = Start(run="run", trigger=case.get("trigger", {}), parameters=case.get("parameters", {}))
+    whole = play(flow, case.get("calls", {}), start=start)
+    for cut in range(len(whole.records)):
+        rest = play(flow, case.get("calls", {}), start=start, recorded=whole.records[:cut])
+        if rest.status == "waiting" and whole.records[cut - 1].status == "started":
+            continue  # a write that nobody can ask about: a person has to say
+        assert ending(rest) == ending(whole), f"cut after {[f'{r.path} {r.status}' for r in whole.records[:cut]]}"
+
+
+def ending(played: Played) -> Any:
+    decider = played.decider
+    error = decider.error and {k: v for k, v in decider.error.items() if k != "message"}
+    ended_early = {"cancelled": "skipped"}  # what a dead process had begun, and no record tells of, never began
+    statuses = {path: ended_early.get(status, status) for path, status in played.statuses.items()}
+    return played.status, decider.outputs, error, decider.response, sorted(decider.waiting), statuses
