@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -350,6 +351,7 @@ def test_many_may_open_a_new_journal_at_once(opened: Callable[..., Journal], tmp
 
 CHILD = """
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from engine.local.journal import Journal, Run
@@ -457,3 +459,45 @@ def test_tokens(journal: Journal) -> None:
     tokens.save("two")
     assert tokens.load() == "two"
     assert JournalTokens(journal, "sandbox.other").load() is None
+
+
+def test_threads_that_write_at_once_share_commits(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state")
+    commits: list[int] = []
+    together = journal._together
+    journal._together = lambda jobs: (commits.append(len(jobs)), together(jobs))[1]  # type: ignore[method-assign]
+    failures: list[Exception] = []
+
+    def work(thread: int) -> None:
+        for n in range(50):
+            try:
+                journal.create(run(f"{thread}-{n}", key=f"k{thread}-{n}"), {"d": ("f.yaml", "flow: f\n")})
+                journal.create(run(f"{thread}-{n}"), {})  # there is one of this id: refused, and nobody else with it
+            except sqlite3.IntegrityError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(failures) == 400
+    assert len(journal.runs(limit=1000)) == 400
+    assert sum(commits) == 800
+    assert len(commits) < 700
+    journal.close()
+
+
+def test_a_run_by_its_number_or_the_beginning_of_its_id(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state")
+    for id in ("1a", "2b", "22c"):
+        journal.create(run(id), {"d": ("f.yaml", "flow: f\n")})
+    assert [journal.run(text).id for text in ("1", "2", "3", "22", "2b", "last")] == [
+        "1a",
+        "2b",
+        "22c",
+        "22c",
+        "2b",
+        "22c",
+    ]
+    journal.close()

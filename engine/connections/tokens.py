@@ -34,8 +34,8 @@ class JournalTokens:
 
     def load(self) -> str | None:
         """The stored text, None without one. Raises ConfigError if it was encrypted under another key."""
-        with self.journal.transaction() as db:
-            row = db.execute("SELECT data FROM tokens WHERE connection=?", (self.connection,)).fetchone()
+        sql = "SELECT data FROM tokens WHERE connection=?"
+        row = self.journal.commit(lambda db: db.execute(sql, (self.connection,)).fetchone())
         if row is None:
             return None
         from cryptography.fernet import InvalidToken
@@ -47,9 +47,8 @@ class JournalTokens:
             raise ConfigError(message, code="Key", hint="set the old key, or run `flowrun login` again") from error
 
     def save(self, text: str) -> None:
-        with self.journal.transaction() as db:
-            data = self.journal.cipher.encrypt(text.encode())
-            db.execute("REPLACE INTO tokens VALUES (?,?)", (self.connection, data))
+        data = self.journal.cipher.encrypt(text.encode())
+        self.journal.commit(lambda db: db.execute("REPLACE INTO tokens VALUES (?,?)", (self.connection, data)))
 
     @contextmanager
     def lock(self) -> Iterator[None]:

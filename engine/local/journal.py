@@ -11,13 +11,13 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, TypeVar
 
 from engine.effects import SECURED, Record
 from engine.errors import ConfigError
@@ -46,6 +46,7 @@ MIGRATIONS = (
     """,
 )
 ENCRYPTED = "(encrypted)"
+T = TypeVar("T")
 Documents: TypeAlias = Mapping[str, tuple[str, str]]  # digest → file name and text
 # What is known of a run when it begins.
 COLUMNS = ("id", "flow", "digest", "flows", "environment", "connect", "targets", "trigger", "parameters", "key", "lane",
@@ -84,6 +85,18 @@ class Run:
     number: int = 0
 
 
+class _Job:
+    """What a thread wants to have committed."""
+
+    __slots__ = ("done", "error", "result", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        self.work = work
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
 class Journal:
     """A journal in a folder (`.flowrun/`), or in memory without one. Safe for several threads."""
 
@@ -95,6 +108,7 @@ class Journal:
         self.mask = mask
         self._lock = threading.RLock()
         self._claim: IO[str] | None = None
+        self._jobs: deque[_Job] = deque()
         self._new: dict[str, tuple[Run, Documents]] = {}  # runs that have yet to be written
         self.process = uuid.uuid4().hex
         if folder is not None:
@@ -120,17 +134,44 @@ class Journal:
                 if self._db.execute("PRAGMA user_version").fetchone()[0] <= number:  # else another process did it
                     raise
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One durable commit of what is done with the connection, or none of it."""
+    def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Does `work` with the connection, durably when this returns, or not at all.
+
+        What several threads ask for at the same time is one commit: who comes first does it for all that wait.
+        """
+        mine = _Job(work)
+        self._jobs.append(mine)
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+            if not mine.done:
+                jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
+                try:
+                    self._together(jobs)
+                except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+                    for job in jobs:
+                        job.error = job.error or error
+                for job in jobs:
+                    job.done = True
+        if mine.error is not None:
+            raise mine.error
+        return mine.result  # type: ignore[no-any-return]
+
+    def _together(self, jobs: list[_Job]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            if len(jobs) == 1:
+                jobs[0].result = jobs[0].work(self._db)
+            for job in jobs if len(jobs) > 1 else ():
+                self._db.execute("SAVEPOINT job")
+                try:
+                    job.result = job.work(self._db)
+                except Exception as error:  # noqa: BLE001 - its own caller gets it
+                    self._db.execute("ROLLBACK TO job")
+                    job.error = error
+                self._db.execute("RELEASE job")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Gives up its runs' lock and closes the database."""
@@ -155,12 +196,15 @@ class Journal:
 
         Gives that run's id, and whether it is new.
         """
-        with self.transaction() as db:
-            same = "SELECT id FROM runs WHERE id=? OR (flow=? AND environment=? AND key=?) ORDER BY number LIMIT 1"
+        same = "SELECT id FROM runs WHERE id=? OR (flow=? AND environment=? AND key=?) ORDER BY number LIMIT 1"
+
+        def work(db: sqlite3.Connection) -> tuple[str, bool]:
             if found := db.execute(same, (run.id, run.flow, run.environment, run.key)).fetchone():
                 return found["id"], False
             self._insert(db, replace(run, status="queued"), documents)
-        return run.id, True
+            return run.id, True
+
+        return self.commit(work)
 
     def _insert(self, db: sqlite3.Connection, run: Run, documents: Documents) -> None:
         self._keep(db, documents)
@@ -182,7 +226,8 @@ class Journal:
         Raises ConfigError if there is no such run, or another process has it.
         """
         self._hold()
-        with self.transaction() as db:
+
+        def work(db: sqlite3.Connection) -> None:
             row = db.execute("SELECT status, process FROM runs WHERE id=?", (id,)).fetchone()
             if row is None:
                 raise ConfigError(f"no run '{id}'", code="NoRun", hint="flowrun runs list")
@@ -194,26 +239,33 @@ class Journal:
                 run, documents = anew
                 self._keep(db, documents)
                 db.execute("UPDATE runs SET digest=?, flows=? WHERE id=?", (run.digest, _dump(run.flows), id))
-            self._append(db, id, records)
+            self._append(db, id, rows)
+
+        rows = [self._row(record) for record in records]
+        self.commit(work)
 
     def write(self, id: str, records: Iterable[Record], run: Mapping[str, JSON] | None = None) -> None:
         """Appends records and sets columns of the run (status, ended, wake, error, outputs, …), in one commit."""
-        with self.transaction() as db:
-            if new := self._new.get(id):
+        rows, new = [self._row(record) for record in records], self._new.get(id)
+        values = {k: v if isinstance(v, str) or v is None else _dump(v) for k, v in (run or {}).items()}
+        if isinstance(error := (run or {}).get("error"), Mapping):
+            values["error"] = self._error(error)
+
+        def work(db: sqlite3.Connection) -> None:
+            if new:
                 self._insert(db, *new)
-            self._append(db, id, records)
-            if run:
-                values = {k: v if isinstance(v, str) or v is None else _dump(v) for k, v in run.items()}
-                if isinstance(error := run.get("error"), Mapping):
-                    values["error"] = self._error(error)
+            self._append(db, id, rows)
+            if values:
                 columns = ", ".join(f"{name}=?" for name in values)
                 db.execute(f"UPDATE runs SET {columns} WHERE id=?", (*values.values(), id))  # noqa: S608
+
+        self.commit(work)
         self._new.pop(id, None)
 
-    def _append(self, db: sqlite3.Connection, id: str, records: Iterable[Record]) -> None:
+    def _append(self, db: sqlite3.Connection, id: str, rows: list[tuple[Any, ...]]) -> None:
         marks = ",".join("?" * 13)
         sql = f"INSERT INTO records SELECT NULL, number, {marks} FROM runs WHERE id=?"  # noqa: S608
-        db.executemany(sql, [(*self._row(record), id) for record in records])
+        db.executemany(sql, [(*row, id) for row in rows])
 
     def _row(self, record: Record) -> tuple[Any, ...]:
         secure = "outputs" in record.secure and (record.status != "decided" or record.kind == "switch")
@@ -256,12 +308,11 @@ class Journal:
         """The run with this id or unique beginning of one, its number, or the newest (`last`). Raises ConfigError."""
         if id == "last":
             rows = self._db.execute("SELECT * FROM runs ORDER BY number DESC LIMIT 1").fetchall()
-        elif id.isdecimal() and len(id) < 8:
-            rows = self._db.execute("SELECT * FROM runs WHERE number=?", (int(id),)).fetchall()
         else:
-            sql = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY id = ? DESC LIMIT 2"
-            rows = self._db.execute(sql, (len(id), id, id)).fetchall()
-            rows = rows[:1] if rows and rows[0]["id"] == id else rows
+            number = int(id) if id.isdecimal() and len(id) < 8 else None
+            sql = "SELECT * FROM runs WHERE number=? OR id BETWEEN ? AND ? ORDER BY number=? DESC, id=? DESC LIMIT 2"
+            rows = self._db.execute(sql, (number, id, f"{id}\uffff", number, id)).fetchall()
+            rows = rows[:1] if rows and (rows[0]["id"] == id or rows[0]["number"] == number) else rows
         if len(rows) != 1:
             what = "no run" if not rows else "several runs"
             raise ConfigError(f"{what} '{id}'", code="NoRun", hint="flowrun runs list")
