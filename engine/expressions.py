@@ -32,6 +32,11 @@ from engine.types import JSON, UNKNOWN, NotKnownError, type_name
 MAX_TEXT = 100 * 1024 * 1024  # characters that an expression may produce
 LAZY = frozenset({"if", "and", "or", "coalesce"})
 KEPT_FILTERS = ("default", "map", "selectattr", "rejectattr", "tojson")
+COMPARISONS = {
+    **dict.fromkeys(("eq", "ne"), "equals"),
+    **dict.fromkeys(("in", "notin"), "contains"),
+    **{"gt": "greater", "gteq": "greaterOrEquals", "lt": "less", "lteq": "lessOrEquals"},
+}
 KEPT_TESTS = ("boolean", "defined", "even", "in", "mapping", "none", "number", "odd", "sequence", "string", "undefined")
 
 
@@ -80,10 +85,15 @@ def to_text(value: JSON) -> str:
             return value
         case bool():
             return "true" if value else "false"
-        case float() if value.is_integer() and abs(value) < 1e15:
+        case float() if value.is_integer() and abs(value) < 1e16:
             return str(int(value))
         case int() | float():
-            return str(value)
+            return str(value).upper()  # 1E-05
+    return to_json(value)
+
+
+def to_json(value: JSON) -> str:
+    """A value as JSON text."""
     return json.dumps(_listed(value), ensure_ascii=False, separators=(",", ":"), default=bool)  # of UNKNOWN: raises
 
 
@@ -154,6 +164,18 @@ class _Bound:
                 str(a)  # raises UndefinedError in its own words
         values = [list(a) if isinstance(a, GeneratorType) else a for a in args]
         return f.call(self.ambient, *values) if f.impure else f.call(*values)
+
+
+class _Test(_Bound):
+    """A function as a test: `selectattr('age', 'greater', 7)`, `x is empty`."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any) -> JSON:
+        found = super().__call__(*args)
+        if found is UNKNOWN or isinstance(found, bool):
+            return found
+        raise TemplateRuntimeError(f"{self.function.name}() is no test: it gives {type_name(found)}, not true or false")
 
 
 def arity_message(function: Function, given: int) -> str:
@@ -227,8 +249,11 @@ class Expressions:
         self.environment = _Environment(undefined=StrictUndefined, autoescape=False)
         self.environment.globals = {}
         self.environment.filters = {name: FILTERS[name] for name in KEPT_FILTERS}
-        self.environment.tests = {name: TESTS[name] for name in KEPT_TESTS}
-        self.environment.filters |= {n: _Bound(f) for n, f in functions.items() if not f.impure}  # for map('name')
+        self.environment.filters["tojson"] = to_json  # Jinja's own is for web pages: it escapes < and &
+        pure = {n: f for n, f in functions.items() if not f.impure}
+        self.environment.filters |= {n: _Bound(f) for n, f in pure.items()}  # for map('name')
+        tests: dict[str, Any] = {n: _Test(f) for n, f in pure.items()}  # for selectattr('member', 'name', …)
+        self.environment.tests = tests | {name: TESTS[name] for name in KEPT_TESTS}
         self._names = {name: f"_f{i}" for i, name in enumerate(functions)}
         self._used = {self._names[name]: function for name, function in functions.items()}
         self._compiled: dict[str, Compiled] = {}
@@ -367,7 +392,8 @@ def _chain(tree: nodes.Expr) -> tuple[str, list[str]] | None:
 
 
 def _rewrite(node: Any, names: Mapping[str, str]) -> Any:
-    """A tree for evaluation: lazy functions as conditions, functions under their safe names, `~` as concat."""
+    """A tree for evaluation: lazy functions as conditions, functions under their safe names, operators as the
+    functions of the same meaning, so that 1 == true is false and `and` takes nothing but true and false."""
     for attribute, child in node.iter_fields():
         if isinstance(child, nodes.Node):
             setattr(node, attribute, _rewrite(child, names))
@@ -379,19 +405,52 @@ def _rewrite(node: Any, names: Mapping[str, str]) -> Any:
         case nodes.Call(args=arguments):
             return _function(dotted(node.node), node, arguments, names)
         case nodes.Filter(name=name) if name in names:
+            if node.kwargs or node.dyn_args or node.dyn_kwargs:
+                raise ExpressionError(f"{name} takes its arguments by position")
             return _apply(names[name], [node.node, *node.args])
+        case nodes.Compare(expr=left, ops=operands) if "equals" in names:
+            return _compared(left, operands, names)
+        case nodes.And(left=left, right=right) if "and" in names:
+            return _joined("and", [left, right], names)
+        case nodes.Or(left=left, right=right) if "or" in names:
+            return _joined("or", [left, right], names)
+        case nodes.Not(node=operand) if "not" in names:
+            return _apply(names["not"], [operand])
+        case nodes.CondExpr(test=test, expr1=yes, expr2=no) if "if" in names:
+            return _function("if", node, [test, yes, nodes.Const(None) if no is None else no], names)
         case nodes.Concat(nodes=parts) if "concat" in names:
             return _apply(names["concat"], parts)
     return node
 
 
-def _function(name: str | None, node: nodes.Call, arguments: list[Any], names: Mapping[str, str]) -> Any:
+def _compared(left: Any, operands: list[nodes.Operand], names: Mapping[str, str]) -> Any:
+    """`a < b < c` as less(a, b) and less(b, c)."""
+    parts: list[nodes.Expr] = []
+    for operand in operands:
+        right = operand.expr
+        pair = [right, left] if operand.op in ("in", "notin") else [left, right]
+        found = _apply(names[COMPARISONS[operand.op]], pair)
+        parts.append(nodes.Not(found) if operand.op in ("ne", "notin") else found)
+        left = right
+    return reduce(nodes.And, parts)
+
+
+def _joined(name: str, operands: list[Any], names: Mapping[str, str]) -> Any:
+    """`and`, `or`: no operand is looked at before it is needed, and then the function itself says what it may be."""
+    neutral = nodes.Const(name == "and")
+    checked: list[nodes.Expr] = [
+        _apply(names[name], [*[neutral] * i, operand, *[neutral] * (i == 0)]) for i, operand in enumerate(operands)
+    ]
+    return reduce(nodes.And if name == "and" else nodes.Or, checked)
+
+
+def _function(name: str | None, node: Any, arguments: list[Any], names: Mapping[str, str]) -> Any:
     match name:
-        case "if" if len(arguments) == 3:
-            return nodes.CondExpr(*arguments)
-        case "and" | "or" if len(arguments) >= 2:
-            kind = nodes.And if name == "and" else nodes.Or
-            return reduce(kind, arguments)
+        case "if" if len(arguments) == 3 and name in names:
+            test, yes, no = arguments
+            return nodes.CondExpr(_apply(names[name], [test, nodes.Const(True), nodes.Const(False)]), yes, no)
+        case "and" | "or" if len(arguments) >= 2 and name in names:
+            return _joined(name, arguments, names)
         case "coalesce" if arguments:
             out = arguments[-1]
             for argument in reversed(arguments[:-1]):

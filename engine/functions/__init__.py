@@ -17,12 +17,13 @@ from engine.functions import (
     text,
     uris,
     xmltexts,
+    xmltrees,
 )
 
 # By name, in the order of the reference: module by module, each from its top.
 FUNCTIONS: Mapping[str, Function] = {
     function.name: function
-    for module in (text, lists, objects, logic, maths, conversion, xmltexts, dates, uris, jsonpaths)
+    for module in (text, lists, objects, logic, maths, conversion, xmltrees, xmltexts, dates, uris, jsonpaths)
     for function in vars(module).values()
     if isinstance(function, Function)
 }

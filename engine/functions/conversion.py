@@ -1,80 +1,21 @@
-"""From one type or encoding to another.
-
-Bytes that are no text travel as an object {"$content-type": …, "$content": base64}, as in Microsoft's flows; whatever
-takes such content takes text as well, as its UTF-8 bytes.
-"""
+"""From one type or encoding to another."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import ClassVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from engine.functions.contents import BINARY, TEXT, Content, from_base64, text_of, utf8
 from engine.functions.cultures import EN_US, Culture
 from engine.functions.declare import also, function, invalid
 from engine.functions.numerals import parse_decimal, parse_float, parse_int
-from engine.functions.values import LARGEST_INT, Exact, comparable, text_of
+from engine.functions.values import LARGEST_INT, Exact, comparable
+from engine.functions.xmltrees import json_of, parsed
 from engine.types import JSON
-
-BINARY = "application/octet-stream"
-TEXT = "text/plain;charset=utf-8"
-_TEXTUAL = r"(?i)text/|application/(?:.*\+)?(?:json|xml)\b"
-_CHARSET = r"(?i);\s*charset=\"?([\w.:-]+)"
-
-
-@dataclass(frozen=True)
-class Content:
-    """Bytes and their media type."""
-
-    words: ClassVar[str] = "text or content with $content-type and $content"
-
-    data: bytes
-    type: str = TEXT
-
-    @classmethod
-    def read(cls, value: JSON) -> Content | None:
-        """Out of a text, or an object that holds content. Raises DataError for content that isn't base64."""
-        if isinstance(value, str):
-            return cls(utf8(value))
-        if isinstance(value, Mapping) and isinstance(held := value.get("$content"), str):
-            return cls(from_base64(held), str(value.get("$content-type") or BINARY))
-        return None
-
-    def json(self) -> JSON:
-        """The object that holds it."""
-        return {"$content-type": self.type, "$content": base64.b64encode(self.data).decode("ascii")}
-
-    def text(self) -> str:
-        """In the charset of its type, UTF-8 where it names none. Raises DataError for bytes that aren't in it."""
-        found = re.search(_CHARSET, self.type)
-        charset = found.group(1) if found else "utf-8"
-        try:
-            return self.data.decode("utf-8-sig" if charset.lower() == "utf-8" else charset)
-        except (UnicodeError, LookupError) as error:
-            raise invalid(f"the content is no text in {charset}", "keep it as content: base64ToBinary()") from error
-
-
-def utf8(text: str) -> bytes:
-    """The text in UTF-8; half a character, which JSON can hold, becomes U+FFFD."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return re.sub("[\ud800-\udfff]", "\ufffd", text).encode()
-
-
-def from_base64(text: str) -> bytes:
-    """Raises DataError for what isn't base64; white space in it doesn't count."""
-    try:
-        return base64.b64decode(re.sub(r"[ \t\r\n]+", "", text), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise invalid(f"the text isn't base64: {str(error)[:1].lower()}{str(error)[1:]}") from error
 
 
 @function("int")
@@ -99,11 +40,11 @@ def integer(value: str | float) -> JSON:
 
 @function("float")
 def real(value: str | float, locale: Culture = EN_US) -> JSON:
-    """A number out of text, with a point before the fraction; thousands may be separated. Other text is an error.
+    """A number out of text as a locale writes it, en-US if none is named. Other text is an error.
 
     float('10,000.333') → 10000.333
     """
-    number = parse_float(value) if isinstance(value, str) else float(value)
+    number = parse_float(value, locale) if isinstance(value, str) else float(value)
     if number is None:
         raise invalid(f"'{str(value)[:60]}' is no number")
     return number
@@ -117,7 +58,7 @@ def decimal(value: str | float) -> JSON:
 
     string(add(decimal('0.1'), decimal('0.2'))) → "0.3"
     """
-    number = parse_decimal(value) if isinstance(value, str) else Decimal(comparable(value))
+    number = parse_decimal(value, EN_US) if isinstance(value, str) else Decimal(comparable(value))
     if number is None:
         raise invalid(f"'{str(value)[:60]}' is no number")
     return Exact(number)
@@ -145,27 +86,29 @@ def string(value: JSON) -> JSON:
 
     string(10) → "10"
     """
-    if isinstance(value, Mapping) and re.match(_TEXTUAL, str(value.get("$content-type"))):
-        content = Content.read(value)
-        if content is not None:
-            return content.text()
     return text_of(value)
 
 
 @function("json")
 def from_json(value: Content) -> JSON:
-    """The value that a JSON text stands for; an error says where the text is wrong.
+    """The value that a JSON text stands for, or XML that xml() gave; an error says where the text is wrong.
+
+    Of XML, attributes are members called `@name`, text beside them `#text`, and repeated elements a list.
 
     json('{"id": 7}') → {"id": 7}
     """
     text = value.text().removeprefix("\ufeff")
     try:
+        if value.xml:
+            return json_of(parsed(text))
         return json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except json.JSONDecodeError as error:
-        hint = "XML can't be read" if text.lstrip().startswith("<") else ""
+        hint = "XML is read by json(xml(…))" if text.lstrip().startswith("<") else ""
         raise invalid(f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}", hint) from error
     except RecursionError as error:
-        raise invalid("the JSON is nested too deeply") from error
+        raise invalid("the text is nested too deeply") from error
+    except ValueError as error:  # more digits than Python reads as one number
+        raise invalid(f"no JSON: {error}") from error
 
 
 def _no_number(word: str) -> JSON:
@@ -209,6 +152,17 @@ def base64_to_binary(value: str) -> JSON:
     base64ToBinary('aGVsbG8=') → {"$content-type": "application/octet-stream", "$content": "aGVsbG8="}
     """
     return Content(from_base64(value), BINARY).json()
+
+
+@function("trimByteOrderMark")
+def trim_byte_order_mark(value: str | Content) -> JSON:
+    """A text or content without the byte order mark at its beginning, if there is one.
+
+    base64ToString(trimByteOrderMark(base64ToBinary('77u/aGk='))['$content']) → "hi"
+    """
+    if isinstance(value, str):
+        return value.removeprefix("\ufeff")
+    return Content(re.sub(b"\\A(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)", b"", value.data), value.type).json()
 
 
 @function("binary")

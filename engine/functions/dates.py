@@ -13,7 +13,7 @@ from engine.expressions import Ambient
 from engine.functions.cultures import EN_US, Culture
 from engine.functions.declare import function, invalid
 from engine.functions.formats import format_moment, format_span, parse_moment
-from engine.functions.moments import DAY, HOUR, MINUTE, SECOND, Moment, Span, out_of_range
+from engine.functions.moments import DAY, HOUR, MINUTE, SECOND, Moment, Span, out_of_range, read_moment
 from engine.functions.zones import Zone
 from engine.types import JSON
 
@@ -198,11 +198,14 @@ def format_date_time(timestamp: Moment, format: str = "o", locale: Culture = EN_
 def parse_date_time(timestamp: str, locale: Culture = EN_US, format: str | None = None) -> JSON:
     """The time that a text names, in the format "o". With a .NET format the text has to have exactly that form.
 
-    parseDateTime('10/20/2014 15h', 'en-US', 'MM/dd/yyyy HH\\\\h') → "2014-10-20T15:00:00.0000000"
+    parseDateTime('20 octobre 2010', 'fr-FR') → "2010-10-20T00:00:00.0000000"
     """
-    found = Moment.read(timestamp) if format is None else parse_moment(timestamp, format, locale)
+    found = read_moment(timestamp, locale) if format is None else parse_moment(timestamp, format, locale)
     if found is None:
-        raise invalid(f"'{timestamp[:60]}' isn't {Moment.words}", "name its format as the third argument")
+        raise invalid(
+            f"'{timestamp[:60]}' isn't a time as {locale.name or 'the invariant culture'} writes it",
+            "name its locale as the second argument, or its format as the third",
+        )
     return format_moment(found, "o", EN_US)
 
 
@@ -221,12 +224,13 @@ def format_time_span(span: Span, format: str, locale: Culture = EN_US) -> JSON:
 
     formatTimeSpan('1.12:30:00', "d' days 'hh\\\\:mm") → "1 days 12:30"
     """
-    return format_span(span, format)
+    return format_span(span, format, locale)
 
 
 @function("convertFromUtc")
 def convert_from_utc(timestamp: Moment, target: Zone, format: str = "o") -> JSON:
-    """A time in UTC by the clock of a zone, named as Windows or IANA names it. The result doesn't say its zone.
+    """A time in UTC by the clock of a zone, named as Windows or IANA names it. The result doesn't say its zone, unless
+    it is UTC.
 
     convertFromUtc('2018-01-01T08:00:00.0000000Z', 'Pacific Standard Time') → "2018-01-01T00:00:00.0000000"
     """
@@ -246,7 +250,8 @@ def convert_to_utc(timestamp: Moment, source: Zone, format: str = "o") -> JSON:
 
 @function("convertTimeZone")
 def convert_time_zone(timestamp: Moment, source: Zone, target: Zone, format: str = "o") -> JSON:
-    """A time by the clock of one zone as the clock of another shows it. The result doesn't say its zone.
+    """A time by the clock of one zone as the clock of another shows it. The result doesn't say its zone,
+    unless it is UTC.
 
     convertTimeZone('2018-01-01T08:00:00.0000000Z', 'UTC', 'Pacific Standard Time') → "2018-01-01T00:00:00.0000000"
     """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from engine.functions.contents import text_of
 from engine.functions.declare import function, invalid, limited
-from engine.functions.values import identity, sort_key, text_of
+from engine.functions.values import identity, sort_key
 from engine.types import JSON, type_name, wrong
 
 _LONGEST_RANGE = 100_000
+_LARGEST_RANGE = 2**31 - 1
 
 
 @function("contains")
@@ -185,10 +187,12 @@ def array(value: JSON) -> JSON:
 
 @function("range")
 def span(start: int, count: int) -> JSON:
-    """A list of `count` whole numbers from `start` on; at most 100,000 of them.
+    """A list of `count` whole numbers from `start` on; at most 100,000 of them, and none beyond 32 bits.
 
     range(1, 4) → [1, 2, 3, 4]
     """
     if not 0 <= count <= _LONGEST_RANGE:
         raise invalid(f"the count has to be from 0 to {_LONGEST_RANGE}, not {count}")
+    if start < -_LARGEST_RANGE - 1 or start + count > _LARGEST_RANGE:
+        raise invalid(f"the sum of start and count may not exceed {_LARGEST_RANGE}: found {start} and {count}")
     return list(range(start, start + count))

@@ -119,4 +119,4 @@ def is_float(text: str, locale: Culture = EN_US) -> JSON:
 
     isFloat('10,000.00') → true
     """
-    return parse_float(text) is not None
+    return parse_float(text, locale) is not None

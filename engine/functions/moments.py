@@ -7,11 +7,11 @@ from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import ClassVar
 
 from engine.errors import DataError
-from engine.functions.cultures import DAYS, MONTHS
+from engine.functions.cultures import EN_US, Culture
 from engine.functions.declare import invalid
 from engine.types import JSON
 
@@ -22,6 +22,7 @@ DAY = 24 * HOUR
 _END = 3_652_059 * DAY  # the first tick of the year 10000
 _FIRST = datetime.min
 _LATEST_2000 = 49  # a year 49 is 2049, a year 50 is 1950
+_LONGEST = 100
 
 
 def out_of_range() -> DataError:
@@ -45,12 +46,7 @@ class Moment:
     @classmethod
     def read(cls, value: JSON) -> Moment | None:
         """ISO 8601 or American; None for other text. Raises DataError for a day of the week that isn't the date's."""
-        if not isinstance(value, str) or len(value) > 100:
-            return None
-        for pattern in _patterns():
-            if found := pattern.fullmatch(value.strip()):
-                return moment(found.groupdict())
-        return None
+        return read_moment(value, EN_US) if isinstance(value, str) else None
 
     @classmethod
     def of(cls, time: datetime, zone: str = "", ticks: int = 0) -> Moment:
@@ -124,14 +120,14 @@ class Span:
         return "-" + out if self.ticks < 0 else out
 
 
-def moment(parts: Mapping[str, str | None]) -> Moment | None:
+def moment(parts: Mapping[str, str], culture: Culture) -> Moment | None:
     """A time out of the texts of its parts, None if there is no such time.
 
     y, m or mon, d, w (day of the week), h, n (minutes), s, f (fraction), half (AM, PM), zone; only y is needed.
     """
 
     def text(name: str) -> str:
-        return parts.get(name) or ""
+        return parts.get(name, "")
 
     def number(name: str, default: int = 0) -> int:
         return int(text(name) or default)
@@ -139,11 +135,12 @@ def moment(parts: Mapping[str, str | None]) -> Moment | None:
     year, hour, fraction, day = number("y"), number("h"), text("f"), text("w")
     if len(text("y")) <= 2:
         year += 2000 if year <= _LATEST_2000 else 1900
-    if half := text("half")[:1].upper():
+    if half := _letters(text("half")):
         if not 1 <= hour <= 12:
             return None
-        hour = hour % 12 + 12 * (half == "P")
-    month = month_of(text("mon")) if text("mon") else number("m", 1)
+        morning = half == "am" or (half != "pm" and _letters(culture.halves[0]).startswith(half))
+        hour = hour % 12 + 12 * (not morning)
+    month = culture.month_of(text("mon")) if text("mon") else number("m", 1)
     zone = _zone(text("zone"))
     try:
         clock = datetime(year, month, number("d", 1), hour, number("n"), number("s"))
@@ -151,17 +148,15 @@ def moment(parts: Mapping[str, str | None]) -> Moment | None:
         return None
     if zone is None:
         return None
-    weekday = DAYS[clock.isoweekday() % 7]
-    if day and not (len(day) >= 3 and weekday.lower().startswith(day.lower())):
-        raise invalid(f"{clock:%Y-%m-%d} is a {weekday}, not '{day}'")
+    weekday = clock.isoweekday() % 7
+    if day and culture.weekday_of(day) != weekday + 1:
+        raise invalid(f"{clock:%Y-%m-%d} is a {culture.days[weekday]}, not '{day}'")
     ticks = (int(fraction[:8].ljust(8, "0")) + 5) // 10 if len(fraction) > 7 else int(fraction.ljust(7, "0"))
     return Moment.of(clock, zone).plus(ticks)
 
 
-def month_of(name: str) -> int:
-    """1 to 12, by a name of three letters or more; 0 if there is none."""
-    starts = [i for i, month in enumerate(MONTHS, 1) if month.lower().startswith(name.lower())]
-    return starts[0] if len(name) >= 3 and len(starts) == 1 else 0
+def _letters(text: str) -> str:
+    return re.sub(r"\W", "", text).casefold()
 
 
 def _zone(text: str) -> str | None:
@@ -173,21 +168,60 @@ def _zone(text: str) -> str | None:
     return f"{text[0]}{digits[:2]}:{digits[2:]}"
 
 
-@cache
-def _patterns() -> tuple[re.Pattern[str], ...]:
+def read_moment(text: str, culture: Culture) -> Moment | None:
+    """ISO 8601, or as the culture writes times; None for other text.
+
+    Raises DataError for a day of the week that isn't the date's.
+    """
+    text = text.strip()
+    for pattern in _patterns(culture) if len(text) <= _LONGEST else ():
+        if found := re.fullmatch(pattern, text, re.IGNORECASE):
+            # zone, weekday and half of the day have more than one place
+            return moment({name.rstrip("_"): part for name, part in found.groupdict().items() if part}, culture)
+    return None
+
+
+@lru_cache(maxsize=16)
+def _patterns(culture: Culture) -> tuple[str, ...]:
+    """As text: each is compiled when first used."""
+
+    def names(*lists: tuple[str, ...]) -> str:
+        found = {name.rstrip(".") for each in lists for name in each}
+        return "|".join(re.escape(name).replace(r"\ ", r"\s") for name in sorted(found, key=len, reverse=True))
+
+    d, m, y, y4 = r"(?P<d>[0-9]{1,2})", r"(?P<m>[0-9]{1,2})", r"(?P<y>[0-9]{4}|[0-9]{2})", r"(?P<y>[0-9]{4})"
+    half, mark = names(culture.halves, ("AM", "PM")), "[:.]" if culture.time_mark == "." else ":"
     time = (
-        r"(?:(?:T|\s*,?\s+)(?P<h>\d{1,2})(?=:|\s*[AP]M)(?::(?P<n>\d{2})(?::(?P<s>\d{2})(?:[.,](?P<f>\d{1,20}))?)?)?"
-        r"(?:\s*(?P<half>[AP]M))?(?:\s*(?P<zone>Z|GMT|UTC|[+-]\d{2}(?::?\d{2})?))?)?"
+        rf"(?:(?:T|(?P<zone_>Z)|\s*,?\s+)(?:(?P<half_>{half})\s*)?(?P<h>[0-9]{{1,2}})(?={mark}|\s*(?:{half}))"
+        rf"(?:{mark}(?P<n>[0-9]{{2}})(?:{mark}(?P<s>[0-9]{{2}})(?:[.,](?P<f>[0-9]{{1,20}}))?)?)?"
+        rf"(?:\s*(?P<half>{half})\.?)?(?:\s*(?P<zone>Z|GMT|UTC|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?"
+        r"|(?P<zone__>Z|[+-][0-9]{2}:[0-9]{2}))?"
     )
-    day = r"(?:(?P<w>[A-Z]{3,9}),?\s+)?"
-    dates = (
-        r"(?P<y>\d{4})-(?P<m>\d{1,2})(?:-(?P<d>\d{1,2}))?",
-        r"(?P<y>\d{4})/(?P<m>\d{1,2})/(?P<d>\d{1,2})",
-        r"(?P<m>\d{1,2})(?P<by>[/-])(?P<d>\d{1,2})(?P=by)(?P<y>\d{4}|\d{2})",
-        day + r"(?P<mon>[A-Z]{3,9})\.?\s+(?P<d>\d{1,2}),?\s+(?P<y>\d{4})",
-        day + r"(?P<d>\d{1,2})[\s-](?P<mon>[A-Z]{3,9})[\s,-]+(?P<y>\d{4})",
-    )
-    return tuple(re.compile(date + time, re.ASCII | re.IGNORECASE) for date in dates)
+    words = names(culture.fillers)
+    gap = rf"(?:[\s,.-]|(?<!\w)(?:{words})(?!\w))+" if words else r"[\s,.-]+"
+    days = names(culture.days, culture.short_days)
+    day, after = rf"(?:(?P<w>{days}){gap})?", rf"(?:{gap}(?P<w_>{days}))?"
+    mon = rf"(?P<mon>{names(culture.months, culture.months_of_days, culture.short_months)})"
+    end = rf"(?:\s*(?:{words})?\.?)" if words else r"\.?"
+    by, again = r"\s?(?P<by>[/.-])\s?", r"\s?(?P=by)\s?"
+    parts, order = {"d": d, "m": m, "y": y}, culture.order
+    # Where the year comes first, a year at the end follows the order of month and day.
+    other = "mdy" if culture.month_day.find("M") < culture.month_day.find("d") else "dmy"
+    dates = [
+        rf"{y4}-{m}(?:-{d})?",
+        rf"{y4}{by}{m}{again}{d}\.?",
+        parts[order[0]] + by + parts[order[1]] + again + parts[order[2]] + r"\.?",
+        parts[other[0]] + by + parts[other[1]] + again + y4,
+        rf"(?:{gap})?{day}(?:{gap})?{d}{gap}{mon}{gap}{y}{end}{after}",
+        rf"{day}{mon}{gap}{d}{gap}{y4}",
+        rf"{y4}{gap}{mon}{gap}{d}{end}{after}",
+        rf"{mon}{gap}{y4}{end}",
+        rf"{m}/{y4}",
+    ]
+    if len(culture.fillers) == 3 and order == "ymd":  # such as 2018年3月15日
+        year, month, date = map(re.escape, culture.fillers)
+        dates.append(rf"{y4}{year}\s?{m}{month}\s?{d}{date}(?:\s?(?P<w>{days}))?")
+    return tuple(date + time for date in dict.fromkeys(dates))
 
 
 @cache

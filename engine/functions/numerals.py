@@ -1,6 +1,8 @@
 """Numbers as text and back, by the rules of .NET: standard formats (C D E F G N P R X) and custom ones.
 
-A float is taken as the shortest decimal text that means it, and halves round away from zero: 1.005 as F2 is 1.01.
+A standard format takes a float for exactly what it is and rounds a half to the even digit: 2.5 as F0 is 2, and 1.005,
+which is a little less, is 1.00 as F2. A custom one takes its first 15 digits and rounds a half away from zero, and so
+do both with whole numbers and decimals: 1.005 as 0.00 is 1.01.
 Source: .NET, "Standard numeric format strings" and "Custom numeric format strings".
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
 from engine.functions.cultures import Culture
@@ -16,6 +18,8 @@ from engine.functions.declare import invalid
 from engine.functions.values import LARGEST_INT, Exact, comparable
 
 _ROUNDING = Context(prec=2000, rounding=ROUND_HALF_UP)
+_TO_EVEN = Context(prec=2000, rounding=ROUND_HALF_EVEN)
+_CUSTOM_DIGITS = 15  # of a float, in a custom format
 _MOST_DIGITS = 99
 _LONGEST_PATTERN = 300
 # Patterns as text: they are compiled when first used, for a cheap start.
@@ -33,8 +37,11 @@ def parse_int(text: str) -> int | None:
     return number if number is not None and -LARGEST_INT - 1 <= number <= LARGEST_INT else None
 
 
-def parse_decimal(text: str) -> Decimal | None:
+def parse_decimal(text: str, culture: Culture) -> Decimal | None:
     """A number as .NET reads it, else None: thousands separators anywhere, and the sign may come last."""
+    if culture.comma.isspace():  # any space will do
+        text = re.sub(r"(?<=[0-9])[ \xa0\u202f](?=[0-9])", culture.comma, text)
+    text = text.translate({ord(culture.comma): ",", ord(culture.point): "."})
     found = re.fullmatch(_FLOAT, text) if len(text) < 1000 else None
     if found is None or (found["sign"] and found["trailing"]):
         return None
@@ -43,9 +50,9 @@ def parse_decimal(text: str) -> Decimal | None:
     return Decimal(f"{sign}{whole or 0}.{found['part'] or 0}{found['power'] or ''}")
 
 
-def parse_float(text: str) -> float | None:
+def parse_float(text: str, culture: Culture) -> float | None:
     """The same as a float; None also for what is too large for one."""
-    number = parse_decimal(text)
+    number = parse_decimal(text, culture)
     out = float(number) if number is not None else None
     return out if out is not None and abs(out) != float("inf") else None
 
@@ -54,33 +61,42 @@ def format_number(number: float, pattern: str, culture: Culture) -> str:
     """Raises DataError for an unknown format, or one that doesn't fit the number."""
     standard = re.fullmatch(r"([A-Za-z])([0-9]*)", pattern or "G")
     if not standard:
-        return _custom(Decimal(comparable(number)), pattern)
+        return _custom(number, pattern, culture)
     letter, digits = standard.groups()
     if len(digits) > 2:
         raise invalid(f"the format '{pattern[:20]}' asks for more than {_MOST_DIGITS} digits")
     return _standard(number, letter, int(digits) if digits else None, culture)
 
 
+def _is_float(number: float) -> bool:
+    return isinstance(number, float) and not isinstance(number, Exact)
+
+
 def _standard(number: float, letter: str, precision: int | None, culture: Culture) -> str:
-    exact = Decimal(comparable(number))
+    exact = Decimal(number) if _is_float(number) else Decimal(comparable(number))
+    rounding = _TO_EVEN if _is_float(number) else _ROUNDING
     places = 2 if precision is None else precision
+    minus = "-"
     match letter.upper():
         case "C":
-            return _worded(exact, places, culture.money)
+            places = culture.money_places if precision is None else precision
+            return _worded(exact, places, culture.money, culture, rounding)
         case "P":
-            return _worded(exact.scaleb(2, _ROUNDING), places, culture.percent)
+            percent = (culture.percent, minus + culture.percent)
+            return _worded(exact.scaleb(2, _ROUNDING), places, percent, culture, rounding)
         case "N":
-            return _worded(exact, places, ("n", "-n"))
+            return _worded(exact, places, ("n", "-n"), culture, rounding)
         case "F":
-            return _fixed(exact, places)
+            return _fixed(exact, places, rounding).replace(".", culture.point)
         case "E":
             places = 6 if precision is None else precision
-            return _scientific(_rounded(exact, places + 1), letter, 3, places)
+            text = _scientific(_rounded(exact, places + 1, rounding), letter, 3, places)
+            return text.replace(".", culture.point)
         case "G" | "R":
-            return _general(number, letter, precision if letter in "Gg" else None)
+            return _general(number, letter, precision if letter in "Gg" else None).replace(".", culture.point)
         case "D":
             whole = _whole(number, letter)
-            return "-" * (whole < 0) + str(abs(whole)).zfill(precision or 0)
+            return minus * (whole < 0) + str(abs(whole)).zfill(precision or 0)
         case "X":
             whole = _whole(number, letter) % 2**64  # negative numbers print as two's complement
             return f"{whole:{letter}}".zfill(precision or 0)
@@ -93,19 +109,36 @@ def _whole(number: float, letter: str) -> int:
     return int(number)
 
 
-def _fixed(number: Decimal, places: int) -> str:
-    out = format(number.quantize(Decimal(1).scaleb(-places), context=_ROUNDING), "f")
+def _fixed(number: Decimal, places: int, rounding: Context = _ROUNDING) -> str:
+    out = format(number.quantize(Decimal(1).scaleb(-places), context=rounding), "f")
     return out if out.strip("-0.") else out.removeprefix("-")
 
 
-def _worded(number: Decimal, places: int, patterns: tuple[str, str]) -> str:
-    text = _fixed(number, places)
+def _worded(number: Decimal, places: int, patterns: tuple[str, str], culture: Culture, rounding: Context) -> str:
+    text = _fixed(number, places, rounding)
     whole, dot, part = text.removeprefix("-").partition(".")
-    return patterns[text.startswith("-")].replace("n", f"{int(whole):,}{dot}{part}")
+    amount = _grouped(whole, culture) + (culture.point if dot else "") + part
+    return patterns[text.startswith("-")].replace("n", amount, 1)
 
 
-def _rounded(number: Decimal, digits: int) -> Decimal:
-    return number.quantize(Decimal(1).scaleb(number.adjusted() - digits + 1), context=_ROUNDING) if number else number
+def _separated(right: int, culture: Culture) -> bool:
+    """Whether a separator stands where so many digits follow before the point."""
+    *first, last = culture.groups
+    for size in first:
+        if right <= size:
+            return right == size
+        right -= size
+    return right > 0 and right % last == 0
+
+
+def _grouped(digits: str, culture: Culture) -> str:
+    rights = range(len(digits) - 1, -1, -1)
+    pairs = zip(digits, rights, strict=True)
+    return "".join(digit + culture.comma * _separated(right, culture) for digit, right in pairs)
+
+
+def _rounded(number: Decimal, digits: int, rounding: Context = _ROUNDING) -> Decimal:
+    return number.quantize(Decimal(1).scaleb(number.adjusted() - digits + 1), context=rounding) if number else number
 
 
 def _scientific(number: Decimal, letter: str, exponent_digits: int, places: int | None) -> str:
@@ -126,6 +159,8 @@ def _general(number: float, letter: str, precision: int | None) -> str:
         if isinstance(number, Exact | int):
             return format(exact, "f")
         precision = 15  # of the exponent only: all digits of the shortest text are kept
+    elif _is_float(number):
+        exact = _rounded(Decimal(number), precision, _TO_EVEN)
     else:
         exact = _rounded(exact, precision)
     if not exact or -5 < exact.adjusted() < precision:
@@ -201,10 +236,11 @@ def _section(tokens: list[tuple[str, str]]) -> _Section:
     )
 
 
-def _custom(number: Decimal, pattern: str) -> str:
+def _custom(given: float, pattern: str, culture: Culture) -> str:
     if len(pattern) > _LONGEST_PATTERN:
         raise invalid(f"the format is longer than {_LONGEST_PATTERN} characters")
     sections = _sections(pattern)
+    number = Decimal(f"{given:.{_CUSTOM_DIGITS - 1}e}") if _is_float(given) else Decimal(comparable(given))
 
     def chosen(index: int) -> _Section:
         return sections[index] if index < len(sections) and sections[index].tokens else sections[0]
@@ -215,7 +251,7 @@ def _custom(number: Decimal, pattern: str) -> str:
         section = chosen(2)
         rounded = _for_section(number, section)
     minus = "-" if rounded < 0 and section is sections[0] else ""
-    return minus + _filled(rounded.copy_abs(), section)
+    return minus + _filled(rounded.copy_abs(), section, culture)
 
 
 def _for_section(number: Decimal, section: _Section) -> Decimal:
@@ -225,7 +261,7 @@ def _for_section(number: Decimal, section: _Section) -> Decimal:
     return number.quantize(Decimal(1).scaleb(section.point - section.digits), context=_ROUNDING)
 
 
-def _filled(number: Decimal, section: _Section) -> str:
+def _filled(number: Decimal, section: _Section, culture: Culture) -> str:
     """The digits of the number put into the placeholders of the section; what is left over goes to the first one."""
     digits = "".join(map(str, number.as_tuple().digits)).rstrip("0") if number else ""
     scale = number.adjusted() + 1 if number else 0  # digits before the point
@@ -239,8 +275,8 @@ def _filled(number: Decimal, section: _Section) -> str:
         nonlocal position
         if digit:
             out.append(digit)
-            if section.grouped and position > 1 and position % 3 == 1:
-                out.append(",")
+            if section.grouped and _separated(position - 1, culture):
+                out.append(culture.comma)
         position -= 1
 
     for kind, text in section.tokens:
@@ -258,7 +294,7 @@ def _filled(number: Decimal, section: _Section) -> str:
                 at += 1
                 put(digit)
             case "." if not pointed and position == 0 and (section.least_part or at < len(digits)):
-                out.append(".")
+                out.append(culture.point)
                 pointed = True
             case ".":
                 pass

@@ -7,10 +7,10 @@ keeps positions true; no language's own rules apply.
 from __future__ import annotations
 
 from engine.expressions import Ambient
+from engine.functions.contents import text_of
 from engine.functions.cultures import EN_US, Culture
 from engine.functions.declare import function, invalid, limited
 from engine.functions.numerals import format_number
-from engine.functions.values import text_of
 from engine.types import JSON
 
 # What .NET calls white space: Python's idea of it, without the separators U+001C to U+001F.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import quote, urlsplit
 
-from engine.functions.conversion import utf8
+from engine.functions.contents import utf8
 from engine.functions.declare import function
 from engine.types import JSON
 

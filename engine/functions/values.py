@@ -1,4 +1,4 @@
-"""Values: exact decimals, equality, order and text.
+"""Values: exact decimals, equality and order.
 
 Numbers compare by their decimal text, so 2 equals 2.0 and 0.1 equals decimal('0.1'); nothing else is converted:
 1 isn't '1', and true isn't 1.
@@ -10,7 +10,6 @@ from collections.abc import Hashable, Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TypeAlias
 
-from engine.expressions import to_text
 from engine.functions.declare import invalid
 from engine.types import JSON, type_name
 
@@ -45,11 +44,6 @@ class Exact(float):
 
     def __str__(self) -> str:
         return format(self.exact, "f")
-
-
-def text_of(value: JSON) -> str:
-    """The value as text: null is empty, true and false are words, lists and objects are JSON."""
-    return str(value) if isinstance(value, Exact) else to_text(value)
 
 
 def comparable(number: float) -> Comparable:

@@ -51,6 +51,11 @@ def encode_xml_name(text: str) -> JSON:
 
     encodeXmlName('Order Details') → "Order_x0020_Details"
     """
+    return xml_name(text)
+
+
+def xml_name(text: str) -> str:
+    """The same, for XML made of objects."""
     first = re.sub(_UNFIT_AT_START, _escaped, text[:1])
     if first != text[:1]:
         return first + re.sub(_UNFIT_IN_NAME, _escaped, text[1:])

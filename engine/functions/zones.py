@@ -27,12 +27,17 @@ class Zone:
 
     @classmethod
     def read(cls, value: JSON) -> Zone | None:
-        """By its Windows name in any letter case, or its IANA name. Raises DataError for an unknown one."""
+        """By its Windows name (letter case and points don't count), or its IANA name.
+
+        Raises DataError for an unknown one.
+        """
         return _zone(value) if isinstance(value, str) else None
 
     def from_utc(self, time: Moment) -> Moment:
-        """The clock of this zone at an instant; like .NET, the result doesn't say its zone."""
+        """The clock of this zone at an instant; like .NET, the result says its zone only if that is UTC."""
         utc = time.utc()
+        if self.rules is UTC:
+            return utc
         try:
             local = utc.clock.replace(tzinfo=UTC).astimezone(self.rules)
         except OverflowError as error:
@@ -61,11 +66,15 @@ def _ticks(offset: timedelta | None) -> int:
     return (offset or timedelta()) // timedelta(microseconds=1) * 10
 
 
+def _key(name: str) -> str:
+    return name.casefold().replace(".", "")
+
+
 @lru_cache(maxsize=256)
 def _zone(name: str) -> Zone:
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-    iana = _IANA.get(name.casefold(), name)
+    iana = _IANA.get(_key(name), name)
     if iana == "Etc/UTC":
         return Zone(name, UTC)
     try:
@@ -223,4 +232,4 @@ Samoa Standard Time=Pacific/Apia
 Line Islands Standard Time=Pacific/Kiritimati
 """.splitlines()
 )
-_IANA = {windows.casefold(): iana for windows, iana in _PAIRS}
+_IANA = {_key(windows): iana for windows, iana in _PAIRS}

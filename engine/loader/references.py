@@ -46,10 +46,13 @@ class References:
                 self._call(node)
             case nodes.Filter(name=name):
                 self._function(name, 1 + len(node.args), "filter", {*self.functions, *KEPT_FILTERS})
+                if name in self.functions:
+                    self._by_position(name, node)
+                elif name in ("map", "selectattr", "rejectattr"):
+                    self._named(node, 0 if name == "map" else 1)
                 self._children(node)
             case nodes.Test(name=name):
-                if name not in KEPT_TESTS:
-                    self._unknown("test", name, set(KEPT_TESTS))
+                self._function(name, 1 + len(node.args), "test", {*self.pure, *KEPT_TESTS})
                 self._children(node)
             case _:
                 self._children(node)
@@ -79,10 +82,25 @@ class References:
         if name is None:
             raise ExpressionError("only functions can be called")
         self._function(name, len(node.args), "function", {*self.functions, *LAZY})
-        if node.kwargs or node.dyn_args or node.dyn_kwargs:
-            raise ExpressionError(f"{name}() takes its arguments by position", offset=self._find(name))
+        self._by_position(name, node)
         for argument in node.args:
             self.visit(argument)
+
+    def _by_position(self, name: str, node: Any) -> None:
+        if node.kwargs or node.dyn_args or node.dyn_kwargs:
+            raise ExpressionError(f"{name}() takes its arguments by position", offset=self._find(name))
+
+    def _named(self, node: nodes.Filter, at: int) -> None:
+        """The filter or test that map, selectattr or rejectattr names in a text, and its arguments."""
+        named = node.args[at] if len(node.args) > at else None
+        if isinstance(named, nodes.Const):
+            what, kept = ("test", KEPT_TESTS) if at else ("filter", KEPT_FILTERS)
+            self._function(str(named.value), len(node.args) - at, what, {*self.pure, *kept})
+
+    @property
+    def pure(self) -> set[str]:
+        """The functions that can be named in a text."""
+        return {name for name, function in self.functions.items() if not function.impure}
 
     def _function(self, name: str, given: int, what: str, known: set[str]) -> None:
         if name not in known:
