@@ -55,7 +55,8 @@ class Record:
 
     `decided` (a container's branch, count or pass), `started` (a write is about to be sent), `retrying` (a try that
     failed and will be repeated), `uncertain` (waits for a person), `late` (an answer that came after the decision),
-    `resumed` (without a path: a failed run goes on; what did not succeed before this is done again).
+    `resumed` (without a path: a failed run goes on; what did not succeed before this is done again), `conflict`
+    (without a path: an event with the run's key came again, and was another).
     """
 
     path: str

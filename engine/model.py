@@ -35,7 +35,7 @@ Expr: TypeAlias = Annotated[str | bool, Holds("expression")]
 Items: TypeAlias = Annotated[str | list[Any], Holds("expression")]
 Value: TypeAlias = Annotated[Any, Holds("template")]
 Values: TypeAlias = Annotated[dict[str, Any], Holds("template")]
-Template: TypeAlias = Annotated[str, Pattern(r"(?s:.*\{\{.*)", "an expression in {{ }}")]
+Template: TypeAlias = Annotated[str, Pattern(r"[\s\S]*\{\{[\s\S]*", "an expression in {{ }}")]
 Duration: TypeAlias = Annotated[str, Pattern(DURATION, "a duration such as 10m, 1h30m or PT10M")]
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -44,7 +44,7 @@ class Propagation(ABC):
                 self._decisions[record.path] = (order, record)
             elif record.status == "resumed":
                 self._redo_before = order
-            elif record.status != "late":
+            elif record.status not in ("late", "conflict"):
                 self._last[record.path] = (order, record)
                 self._within.update(ancestors(record.path))
         self.now = datetime.min

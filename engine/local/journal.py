@@ -109,7 +109,7 @@ class Journal:
         self._lock = threading.RLock()
         self._claim: IO[str] | None = None
         self._jobs: deque[_Job] = deque()
-        self._new: dict[str, tuple[Run, Documents]] = {}  # runs that have yet to be written
+        self._first: dict[str, Callable[[sqlite3.Connection], Any]] = {}  # done together with a run's next commit
         self.process = uuid.uuid4().hex
         if folder is not None:
             prepare(folder)
@@ -186,20 +186,22 @@ class Journal:
     def create(self, run: Run, documents: Documents, *, durable: bool = True) -> None:
         """Records a run and its documents; if not `durable` together with what is written for it next."""
         self._hold()
-        with self._lock:
-            self._new[run.id] = (run, documents)
+        self._first[run.id] = lambda db: self._insert(db, run, documents)
         if durable:
             self.write(run.id, [])
 
     def enqueue(self, run: Run, documents: Documents) -> tuple[str, bool]:
         """Records a run that has yet to begin, unless there is one of this id, or with this key.
 
-        Gives that run's id, and whether it is new.
+        Gives that run's id, and whether it is new. The same key with another trigger is noted with that run.
         """
-        same = "SELECT id FROM runs WHERE id=? OR (flow=? AND environment=? AND key=?) ORDER BY number LIMIT 1"
+        same = "SELECT id, trigger FROM runs WHERE id=? OR (flow=? AND environment=? AND key=?) ORDER BY number LIMIT 1"
 
         def work(db: sqlite3.Connection) -> tuple[str, bool]:
             if found := db.execute(same, (run.id, run.flow, run.environment, run.key)).fetchone():
+                if json.loads(found["trigger"]) != run.trigger:
+                    note = Record(path="", attempt=0, status="conflict", output=run.trigger, ended=run.started)
+                    self._append(db, found["id"], [self._row(note)])
                 return found["id"], False
             self._insert(db, replace(run, status="queued"), documents)
             return run.id, True
@@ -217,6 +219,12 @@ class Journal:
     def _keep(self, db: sqlite3.Connection, documents: Documents) -> None:
         rows = [(digest, file, text) for digest, (file, text) in documents.items()]
         db.executemany("INSERT OR IGNORE INTO documents VALUES (?,?,?)", rows)
+
+    def take_up(self, id: str) -> None:
+        """Makes a queued run this process's, together with what is written for it next."""
+        self._hold()
+        mine = "UPDATE runs SET status='running', process=?, wake=NULL WHERE id=?"
+        self._first[id] = lambda db: db.execute(mine, (self.process, id))
 
     def take_over(self, id: str, records: Iterable[Record] = (), anew: tuple[Run, Documents] | None = None) -> None:
         """Makes a run that ended or died this process's, and appends records to it, in one commit.
@@ -246,21 +254,21 @@ class Journal:
 
     def write(self, id: str, records: Iterable[Record], run: Mapping[str, JSON] | None = None) -> None:
         """Appends records and sets columns of the run (status, ended, wake, error, outputs, …), in one commit."""
-        rows, new = [self._row(record) for record in records], self._new.get(id)
+        rows, first = [self._row(record) for record in records], self._first.get(id)
         values = {k: v if isinstance(v, str) or v is None else _dump(v) for k, v in (run or {}).items()}
         if isinstance(error := (run or {}).get("error"), Mapping):
             values["error"] = self._error(error)
 
         def work(db: sqlite3.Connection) -> None:
-            if new:
-                self._insert(db, *new)
+            if first is not None:
+                first(db)
             self._append(db, id, rows)
             if values:
                 columns = ", ".join(f"{name}=?" for name in values)
                 db.execute(f"UPDATE runs SET {columns} WHERE id=?", (*values.values(), id))  # noqa: S608
 
         self.commit(work)
-        self._new.pop(id, None)
+        self._first.pop(id, None)
 
     def _append(self, db: sqlite3.Connection, id: str, rows: list[tuple[Any, ...]]) -> None:
         marks = ",".join("?" * 13)
