@@ -338,6 +338,42 @@ def test_an_amount_kept_equal_is_not_written_into_another_currency(world: World)
     assert changed.summary == "updated: currency, amount"
 
 
+# What stands in front of the service
+
+PAGE = b"<!DOCTYPE html><html><head><title>no</title></head></html>"
+
+
+class Gateway(Watched):
+    """Answers requests whose path holds `part` with a page."""
+
+    part, status = "", 404
+
+    def answer(self, request: Incoming) -> Reply:
+        if self.part and self.part in request.path:
+            self.log.append(request)
+            return Reply(self.status, PAGE, {"Content-Type": "text/html"})
+        return super().answer(request)
+
+
+def test_a_gateways_page_does_not_say_that_there_is_no_lead() -> None:
+    world = World(Gateway)
+    before = world.dataverse.rows("leads")
+    world.dataverse.part = KEYLESS  # type: ignore[attr-defined]
+    with pytest.raises(RemoteError, match="404"):
+        world.upsert(known_id=KEYLESS)
+    assert world.dataverse.rows("leads") == before
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_gateways_page_does_not_say_that_there_is_no_such_currency(status: int) -> None:
+    world = World(Gateway)
+    world.dataverse.part, world.dataverse.status = "transactioncurrencies", status  # type: ignore[attr-defined]
+    before = world.dataverse.rows("leads")
+    with pytest.raises(FlowrunError, match=str(status)):
+        world.upsert(on_create={"amount": 5, "currency": "USD"})
+    assert world.dataverse.rows("leads") == before
+
+
 # Whose lead it is
 
 

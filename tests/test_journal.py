@@ -501,3 +501,11 @@ def test_a_run_by_its_number_or_the_beginning_of_its_id(tmp_path: Path) -> None:
         "22c",
     ]
     journal.close()
+
+
+def test_outputs_that_are_secret_are_read_back(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state")
+    journal.create(run("a"), {"d": ("f.yaml", "flow: f\n")})
+    journal.write("a", [], {"status": "succeeded", "outputs": SECURED})
+    assert journal.run("a").outputs == SECURED
+    journal.close()

@@ -917,6 +917,61 @@ def test_the_expression_function_referral_id() -> None:
             function(wrong)
 
 
+# What stands in front of the service, and what a strict reader would trip over
+
+PAGE = b"<!DOCTYPE html><html><head><title>no</title></head></html>"
+
+
+@pytest.mark.parametrize("status", [301, 302, 304, 307])
+def test_a_change_that_is_redirected_was_not_made(service: Service, partner: PartnerCenter, status: int) -> None:
+    before = read(partner)
+    service.before = lambda r: Reply(status, None, {"Location": "/login"}) if r.method == "PATCH" else None
+    with pytest.raises(RemoteError) as caught:
+        update(partner, before, {"externalReferenceId": LEAD})
+    assert caught.value.status == status
+    assert service.stored()["externalReferenceId"] is None
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_gateways_page_does_not_say_whose_referral_it_is(
+    service: Service, partner: PartnerCenter, status: int
+) -> None:
+    service.before = lambda _: Reply(status, PAGE, {"Content-Type": "text/html"})
+    with pytest.raises(RemoteError) as caught:
+        read(partner)
+    assert caught.value.code == str(status)
+
+
+def test_an_etag_may_stand_in_the_header_alone(service: Service, clock: FakeClock) -> None:
+    class InTheHeader(Service):
+        def answer(self, request: Incoming) -> Reply:
+            reply = super().answer(request)
+            if not isinstance(reply.body, dict) or "eTag" not in reply.body:
+                return reply
+            body = {k: v for k, v in reply.body.items() if k != "eTag"}
+            return Reply(reply.status, body, {**reply.headers, "ETag": reply.body["eTag"]})
+
+    partner = connected(InTheHeader(clock=clock), clock)
+    result = update(partner, read(partner), {"externalReferenceId": LEAD})
+    assert (result.changed, result.body["externalReferenceId"]) == (True, LEAD)
+    assert update(partner, result.body["referral"], {"details.dealValue": 1}).changed
+
+
+def test_without_an_etag_nothing_is_written(service: Service, partner: PartnerCenter) -> None:
+    bare = {k: v for k, v in read(partner).items() if k != "eTag"}
+    service.before = lambda _: Reply(200, bare)
+    with pytest.raises(RemoteError) as caught:
+        update(partner, MAIN, {"externalReferenceId": LEAD})
+    assert caught.value.code == "NoETag"
+    assert service.seen("PATCH") == []
+
+
+def test_json_with_a_byte_order_mark_is_read(service: Service, partner: PartnerCenter) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({"id": MAIN, "name": "é"}, ensure_ascii=False).encode()
+    service.before = lambda _: Reply(200, body, {"Content-Type": "application/json; charset=utf-8"})
+    assert read(partner) == {"id": MAIN, "name": "é"}
+
+
 # Check of a connection
 
 

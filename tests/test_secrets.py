@@ -771,3 +771,20 @@ def test_tokens_in_the_journal_are_encrypted_and_open_with_the_key_alone(house: 
     assert {name for name, _ in rows} == {"lab.pc", "lab.crm365", "lab.crm_odd"}
     assert "RefreshToken" in Fernet(key).decrypt(dict(rows)["lab.pc"]).decode()
     house.check(key.decode()[:40])
+
+
+def test_of_the_tokens_that_pass_the_newest_are_known() -> None:
+    mask = Mask()
+    mask.add("a-secret-for-ever")
+    tokens = [f"token-number-{n:04}" for n in range(100)]
+    for token in tokens:
+        mask.add(token, passing=True)
+    text = " ".join(["a-secret-for-ever", *tokens])
+    assert mask(text).split() == ["***", *tokens[:68], *["***"] * 32]
+
+
+def test_of_two_secrets_that_begin_alike_the_longer_goes() -> None:
+    mask = Mask()
+    for secret in ("abcdefgh", "abcdefghijkl"):
+        mask.add(secret)
+    assert mask("xabcdefghijklabcdefghi") == "x******i"

@@ -313,7 +313,7 @@ class _Wire:
             error.answer_lost = False  # a token may be asked for again, whatever it is wanted for
             raise
         status = answer.status_code
-        if status == 429 or status >= 500:
+        if status in (408, 425, 429) or status >= 500:
             wait = retry_after(answer.headers.get("Retry-After"), self.session.clock.now())
             raise TransientError(
                 f"sign-in: {host} answered {status}", code=str(status), status=status, retry_after=wait

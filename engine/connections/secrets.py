@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -14,6 +15,7 @@ from engine.errors import ConfigError
 from engine.types import JSON, Secret
 
 REFERENCE = re.compile(r"\$\{(\w+):([^}]+)\}")
+REMEMBERED = 32  # access tokens
 SHORTEST = 8  # masking shorter values would black out innocent text
 
 
@@ -21,18 +23,39 @@ class Mask:
     """Replaces known secret values in texts: plain, base64, URL- and JSON-escaped; longest first."""
 
     def __init__(self) -> None:
-        self._forms: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._secrets: dict[str, set[str]] = {}  # with all its forms
+        self._passing: deque[str] = deque()
+        self._starts: dict[str, list[str]] = {}  # the first characters of a form → the forms, longest first
 
-    def add(self, secret: str) -> None:
-        """Makes a value known. Values under 8 characters are let be."""
-        if len(secret) >= SHORTEST and secret not in self._forms:
-            self._forms |= {form for form in _forms(secret) if len(form) >= SHORTEST}
-            longest_first = sorted(self._forms, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+    def add(self, secret: str, *, passing: bool = False) -> None:
+        """Makes a value known. Values under 8 characters are let be.
+
+        Of `passing` ones (access tokens, which live for an hour) the newest are remembered.
+        """
+        if len(secret) < SHORTEST or secret in self._secrets:
+            return
+        self._secrets[secret] = {form for form in _forms(secret) if len(form) >= SHORTEST}
+        if passing:
+            self._passing.append(secret)
+            if len(self._passing) > REMEMBERED:
+                del self._secrets[self._passing.popleft()]
+        starts: dict[str, list[str]] = {}
+        for form in sorted(set().union(*self._secrets.values()), key=len, reverse=True):
+            starts.setdefault(form[:SHORTEST], []).append(form)
+        self._starts = starts
 
     def __call__(self, text: str) -> str:
-        return self._pattern.sub("***", text) if self._pattern else text
+        starts, out, at, done = self._starts, list[str](), 0, 0
+        last = len(text) - SHORTEST if starts else -1
+        while at <= last:
+            forms = starts.get(text[at : at + SHORTEST])
+            found = next((form for form in forms if text.startswith(form, at)), None) if forms else None
+            if found is None:
+                at += 1
+                continue
+            out += [text[done:at], "***"]
+            at = done = at + len(found)
+        return "".join([*out, text[done:]]) if out else text
 
 
 def _forms(secret: str) -> set[str]:

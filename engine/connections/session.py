@@ -30,6 +30,7 @@ from engine.errors import ConfigError, FlowrunError, RemoteError, TransientError
 
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLEAN_URL = re.compile(r"https?://[a-z0-9.:-]+/[A-Za-z0-9/._~()'=,;%&$?-]*")
+BOM = b"\xef\xbb\xbf"  # some services begin their JSON with it
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -37,7 +38,7 @@ class Masking(Protocol):
     """Knows secrets and replaces them in texts."""
 
     def __call__(self, text: str) -> str: ...
-    def add(self, secret: str) -> None: ...
+    def add(self, secret: str, *, passing: bool = False) -> None: ...
 
 
 class NoMask:
@@ -46,7 +47,7 @@ class NoMask:
     def __call__(self, text: str) -> str:
         return text
 
-    def add(self, secret: str) -> None:
+    def add(self, secret: str, *, passing: bool = False) -> None:
         pass
 
 
@@ -87,7 +88,7 @@ class Session:
 
     def hide(self, secret: str) -> None:
         """Makes a secret known that came by the wire (an access token), so that no log or error shows it."""
-        self.transport.mask.add(secret)
+        self.transport.mask.add(secret, passing=True)
 
     def request(
         self,
@@ -195,7 +196,8 @@ class Session:
         content = self._read(answer, end, host)
         if answer.status_code >= 400 and content:
             content = t.mask(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        answer._content = content
+        json = "json" in answer.headers.get("Content-Type", "")
+        answer._content = content.removeprefix(BOM) if json else content
         return answer
 
     def _read(self, answer: requests.Response, end: float, host: str) -> bytes:

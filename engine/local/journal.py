@@ -258,6 +258,8 @@ class Journal:
         values = {k: v if isinstance(v, str) or v is None else _dump(v) for k, v in (run or {}).items()}
         if isinstance(error := (run or {}).get("error"), Mapping):
             values["error"] = self._error(error)
+        if values.get("outputs") == SECURED:
+            values["outputs"] = _dump(SECURED)
 
         def work(db: sqlite3.Connection) -> None:
             if first is not None:
