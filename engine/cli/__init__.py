@@ -17,6 +17,8 @@ COMMANDS = {
     "check": "check:check",
     "plan": "plan:plan",
     "schema": "check:schema",
+    "graph": "graph:graph",
+    "why": "why:why",
     "runs": "runs:runs",
     "connectors": "connectors:connectors",
     "connections": "connectors:connections",
