@@ -54,6 +54,13 @@ class Decider(Calls):
         """What a `respond` step of the run's own flow sent, None without one."""
         return self._root.execution.response
 
+    def cancel(self, now: datetime) -> None:
+        """Ends the run: what is under way is abandoned, what has not begun never begins."""
+        self.now = now
+        if self.status is None and self._ending is None:
+            self._cancel(self._root)
+            self._finish("cancelled", None)
+
     def _execute(
         self,
         program: Program,

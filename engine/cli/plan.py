@@ -55,7 +55,7 @@ def plan(
                 click.echo(f"no run: the `when` of trigger '{trigger['name']}' does not hold", err=True)
                 continue
             start = loaded.start("plan", trigger, parameters)
-            found = foresee(loaded.program, start, Connections(loaded), SystemClock())
+            found = foresee(loaded.program, start, Connections(loaded, lambda _: None), SystemClock())
             for line in show(found, loaded):
                 click.echo(workspace.project.mask(line))
             code = max(code, NO if found.status == "failed" else YES)

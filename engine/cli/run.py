@@ -95,13 +95,14 @@ def drive(flow: Flow, run: Run, start: Start, show: Progress, recorded: Iterable
     from engine.local.driver import Driver
 
     show.begin(run, flow.program, named=named)
-    decider, connections = Decider(flow.program, start, recorded), Connections(flow)
+    started: list[str] = []
+    decider, connections = Decider(flow.program, start, recorded), Connections(flow, started.append)
     status = Driver(flow.workspace.journal, SystemClock(), listener=show).run(start.run, decider, connections)
     error = decider.error or next(iter(decider.waiting.values()), None)
     place = place_of(flow, str(error["step"])) if error and "step" in error else None
     show.end(status, decider, error, place)
     code = EXIT.get(status, NO)
-    for id in connections.started:
+    for id in started:
         code = max(code, go_on(flow.workspace, flow.workspace.journal.run(id), {}, show.again()))
     return code
 

@@ -51,9 +51,24 @@ class Driver:
     patience: float = math.inf
     listener: Listener = field(default_factory=Listener)
 
+    def __post_init__(self) -> None:
+        self._under_way: dict[str, _Drive] = {}
+
+    def cancel(self, id: str) -> bool:
+        """Has a run that is under way end as cancelled, as soon as its call has come back. False: it isn't."""
+        drive = self._under_way.get(id)
+        if drive is not None:
+            drive.cancelled = True
+            drive.answers.put(None)
+        return drive is not None
+
     def run(self, id: str, decider: Decider, connections: Connections) -> str:
         """Drives a run to its end. Gives its status: succeeded, failed, cancelled, waiting (for a person or time)."""
-        return _Drive(self, id, decider, connections).run()
+        drive = self._under_way[id] = _Drive(self, id, decider, connections)
+        try:
+            return drive.run()
+        finally:
+            del self._under_way[id]
 
 
 class _Drive:
@@ -62,7 +77,8 @@ class _Drive:
         self.id = id
         self.decider = decider
         self.connections = connections
-        self.answers: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()  # None: look whether it was cancelled
+        self.cancelled = False
         self.timers: list[tuple[datetime, int, str]] = []
         self.wanted: dict[str, int] = {}  # path → attempt of the calls under way
         self.unsaved: list[Record] = []
@@ -71,6 +87,8 @@ class _Drive:
     def run(self) -> str:
         try:
             while True:
+                if self.cancelled:
+                    self.decider.cancel(self._now())
                 calls = self._carry_out()
                 if self.decider.status is not None or not (self.wanted or self.timers):
                     break  # it has ended, or waits for a person
@@ -148,7 +166,9 @@ class _Drive:
         except queue.Empty:
             self._tell(Fired(self.timers.pop(0)[2]))
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            return
         if not isinstance(outcome, Fired) and self.wanted.get(outcome.path) == outcome.attempt:
             del self.wanted[outcome.path]
         self.decider.tell(outcome, self._now())
@@ -160,9 +180,11 @@ class _Drive:
         clock = self.driver.clock
         if call.deadline is not None:
             deadline = clock.monotonic() + (call.deadline - clock.now()).total_seconds()
-        mine = Call(
-            idempotency_key=call.key, deadline=deadline, wanted=lambda: self.wanted.get(call.path) == call.attempt
-        )
+
+        def wanted() -> bool:
+            return not self.cancelled and self.wanted.get(call.path) == call.attempt
+
+        mine = Call(idempotency_key=call.key, deadline=deadline, wanted=wanted)
         token = CURRENT_CALL.set(mine)
         try:
             result = self.connections.invoke(call.connection, call.operation, call.inputs)

@@ -30,7 +30,8 @@ MIGRATIONS = (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, flow TEXT NOT NULL, digest TEXT NOT NULL,
         flows TEXT NOT NULL, environment TEXT NOT NULL, connect TEXT NOT NULL, targets TEXT NOT NULL,
         trigger TEXT NOT NULL, parameters TEXT NOT NULL,
-        key TEXT, lane TEXT, business_key TEXT, forked_from TEXT, status TEXT NOT NULL, process TEXT NOT NULL,
+        key TEXT, lane TEXT, collapse INTEGER NOT NULL, business_key TEXT, forked_from TEXT,
+        status TEXT NOT NULL, process TEXT NOT NULL,
         started TEXT NOT NULL, ended TEXT, wake TEXT, error TEXT, outputs TEXT);
     CREATE INDEX runs_by_status ON runs (status, number);
     CREATE INDEX runs_by_wake ON runs (wake) WHERE wake IS NOT NULL;
@@ -50,7 +51,7 @@ T = TypeVar("T")
 Documents: TypeAlias = Mapping[str, tuple[str, str]]  # digest → file name and text
 # What is known of a run when it begins.
 COLUMNS = ("id", "flow", "digest", "flows", "environment", "connect", "targets", "trigger", "parameters", "key", "lane",
-           "forked_from", "status", "process", "started")  # fmt: skip
+           "collapse", "forked_from", "status", "process", "started")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,7 @@ class Run:
     parameters: Mapping[str, JSON] = field(default_factory=dict)
     key: str | None = None
     lane: str | None = None
+    collapse: bool = False
     business_key: str | None = None
     forked_from: str | None = None
     process: str = ""
@@ -83,6 +85,18 @@ class Run:
     error: Mapping[str, JSON] | None = None
     outputs: JSON = None
     number: int = 0
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A run that has yet to begin (`fresh`), or to go on: at `wake`, or as soon as it is its turn in its lane."""
+
+    id: str
+    number: int = 0
+    lane: str | None = None
+    collapse: bool = False
+    fresh: bool = True
+    wake: datetime | None = None
 
 
 class _Job:
@@ -328,6 +342,17 @@ class Journal:
             raise ConfigError(f"{what} '{id}'", code="NoRun", hint="flowrun runs list")
         return self._run(rows[0])
 
+    def pending(self, environment: str) -> list[Queued]:
+        """What is to be begun or gone on with: queued, left by a dead process, or waiting for a time. Oldest first."""
+        sql = ("SELECT id, number, lane, collapse, status, process, wake FROM runs WHERE environment=? AND "
+               "(status IN ('queued', 'running') OR wake IS NOT NULL) ORDER BY number")  # fmt: skip
+        return [
+            Queued(row["id"], row["number"], row["lane"], bool(row["collapse"]), row["status"] == "queued",
+                   datetime.fromisoformat(row["wake"]) if row["wake"] else None)
+            for row in self._db.execute(sql, (environment,)).fetchall()
+            if row["status"] != "running" or (row["process"] != self.process and not self._alive(row["process"]))
+        ]  # fmt: skip
+
     def with_key(self, flow: str, environment: str, key: str) -> Run | None:
         """The first run with this key."""
         sql = "SELECT * FROM runs WHERE flow=? AND environment=? AND key=? ORDER BY number LIMIT 1"
@@ -352,7 +377,7 @@ class Journal:
             values[name] = datetime.fromisoformat(values[name]) if values[name] else None
         if values["status"] == "running" and row["process"] != self.process and not self._alive(row["process"]):
             values["status"] = "interrupted"
-        return Run(**values)
+        return Run(**{**values, "collapse": bool(values["collapse"])})
 
     def document(self, digest: str) -> tuple[str, str]:
         """File name and text of a document."""

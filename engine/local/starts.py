@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -166,6 +166,7 @@ class Flow:
             parameters={name: SECURED if name in secret else value for name, value in parameters.items()},
             key=key,
             lane=lane,
+            collapse=bool(getattr(flow.triggers.get(str(trigger.get("name"))), "collapse", False)),
             started=SystemClock().now(),
         )
 
@@ -186,9 +187,9 @@ class Flow:
 class Connections:
     """What a run may call: its connections, and under the empty name flowrun itself, which starts other runs."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, started: Callable[[str], None]) -> None:
         self.flow = flow
-        self.started: list[str] = []
+        self.started = started  # told the id of each run that is queued
 
     def invoke(self, connection: str, operation: str, inputs: Mapping[str, JSON]) -> Result[Any]:
         if connection:
@@ -213,7 +214,7 @@ class Connections:
         id = uuid.uuid5(uuid.NAMESPACE_URL, CURRENT_CALL.get().idempotency_key).hex
         run, created = workspace.journal.enqueue(flow.row(trigger, parameters, id), flow.documents)
         if created or run == id:
-            self.started.append(run)
+            self.started(run)
         said = "queued run" if created else "there is run"
         return Result(body={"run": run, "created": created}, changed=created, summary=f"{said} {run[:8]} of {name}")
 
