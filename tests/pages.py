@@ -3,11 +3,11 @@
 Each page has a folder of its own with a copy of flows/. Blocks are taken in the order of the page:
 
 - A block whose first line is a comment with a path (`# flows/mine.yaml`) is saved there.
-- ```yaml: a whole flow passes `flowrun check`, a connections.yaml is loaded and its settings are read. Anything else is
-  a part of a flow: of flows/examples.yaml where the page shows that, else of the flow that ships. Keys of a document
-  replace its own; steps are put behind its own, and the whole is run. A comment `# → JSON` says what the step that it
-  stands in gives. `<!-- only checked … -->` above it: it isn't run. `<!-- wrong on purpose -->`: the check has to find
-  something.
+- ```yaml: a whole flow passes `flowrun check`, a connections.yaml is loaded and its settings are read, a test file
+  passes `flowrun test` (unless it is called wrong). Anything else is a part of a flow: of flows/examples.yaml where the
+  page shows that, else of the flow that ships. Keys of a document replace its own; steps are put behind its own, and
+  the whole is run. A comment `# → JSON` says what the step that it stands in gives. `<!-- only checked … -->` above it:
+  it isn't run. `<!-- wrong on purpose -->`: the check has to find something.
 - ```console: each line with `$ ` is run and has to end with exit code 0, or with the one in `# exit code N`. What
   stands below it is compared with what it says; `…` stands for anything, a line of its own for any lines. Times and ids
   don't count. `&` leaves a server running until the end of the page.
@@ -116,6 +116,9 @@ class Reader:
         data: Any = document.data
         if "environments" in data:
             self.connections(text)
+        elif "cases" in data:
+            said = self.flowrun("test", str(block.file))
+            assert said.code == (1 if "wrong" in str(block.file) else 0), said.all
         elif "flow" in data:
             name = block.file or "flows/whole.yaml"
             (self.folder / name).write_text(text, encoding="utf-8")

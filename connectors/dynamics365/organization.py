@@ -11,7 +11,7 @@ from uuid import uuid4
 from connectors.dynamics365.definitions import CAST
 from connectors.dynamics365.odata import BAD_REQUEST, BREAKING, Literal, parse_key, refuse
 from connectors.dynamics365.tables import INVALID, PAYLOAD, Table, load_tables
-from engine import JSON
+from engine import JSON, did_you_mean
 from engine.sandbox import Emulator
 
 NO_SUCH_ROW, NO_SUCH_SEGMENT = "0x80040217", "0x8006088a"
@@ -29,6 +29,7 @@ class Organization(Emulator):
     """
 
     tables: ClassVar[Mapping[str, Table]] = load_tables()
+    collections: ClassVar[Mapping[str, tuple[str, str]]] = {name: (name, t.id) for name, t in tables.items()}
 
     def seed(self) -> None:
         """The organization's currencies, users and the leads of an earlier flow."""
@@ -61,6 +62,21 @@ class Organization(Emulator):
     def rows(self, name: str) -> list[Row]:
         """All rows of a table, by id."""
         return [row for _, row in self.store.all(name)]
+
+    def put_record(self, collection: str, record: Mapping[str, JSON]) -> None:
+        """A row as it is given. Raises ValueError for a column that the table doesn't have."""
+        table = self.tables[collection]
+        for column in record.keys() - {*table.columns, table.id}:
+            raise ValueError(f"{collection} has no column '{column}'; {did_you_mean(column, {*table.columns})}")
+        id = str(record[table.id])
+        if self.row(collection, id) is None:
+            self.add(collection, record)
+        else:
+            self.edit(collection, id, record)
+
+    def remove_record(self, collection: str, id: str) -> None:
+        """Takes a row away."""
+        self.remove(collection, id)
 
     def set_key(self, table: str, key: str, status: str | None) -> None:
         """Sets an alternate key's status: Pending, InProgress, Active, Failed; None deletes the key."""

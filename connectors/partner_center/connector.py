@@ -7,7 +7,7 @@ with MFA. Source: Partner Center developer pages on referrals, webhooks and auth
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
@@ -16,9 +16,9 @@ from uuid import uuid4
 
 from requests import Response
 
-from connectors.partner_center.events import GUID, events, referral_id
+from connectors.partner_center.events import EVENTS, GUID, events, referral_id
 from connectors.partner_center.patch import OnForeignId, Plan, plan
-from connectors.partner_center.referral import Consent, CustomerProfile, Details, Referral, contact
+from connectors.partner_center.referral import Consent, CustomerProfile, Details, Referral, contact, paths
 from engine import (
     JSON,
     PUBLIC_CLOUD,
@@ -39,6 +39,7 @@ from engine import (
     RemoteError,
     Request,
     Result,
+    Schema,
     Secret,
     Token,
     TransientError,
@@ -112,6 +113,7 @@ class PartnerCenter(Connector):
         authority: Annotated[str, Doc("The sign-in service, where it isn't the public cloud's")] = PUBLIC_CLOUD
 
     functions: ClassVar[Mapping[str, Callable[..., JSON]]] = {"contact": contact, "referral_id": referral_id}
+    events: ClassVar[Collection[str]] = EVENTS
 
     def __init__(self, settings: Settings, ctx: Context) -> None:
         super().__init__(settings, ctx)
@@ -185,7 +187,9 @@ class PartnerCenter(Connector):
         self,
         referral: Annotated[Referral | Guid, Doc("What get_referral gave, or the id alone (then it is read first)")],
         set: Annotated[
-            dict[str, JSON], Doc("Dotted path to value, such as details.dealValue; null leaves a property alone")
+            dict[str, JSON],
+            Schema({"properties": {path: {} for path in paths()}}),
+            Doc("Dotted path to value, such as details.dealValue; null leaves a property alone"),
         ],
         on_foreign_id: Annotated[
             OnForeignId, Doc("What to do with an externalReferenceId that somebody else has set")

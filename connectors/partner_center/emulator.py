@@ -52,6 +52,7 @@ class PartnerCenter(Emulator):
             "refresh_token": "sandbox-refresh-token",
         }
     }
+    collections: ClassVar[Mapping[str, tuple[str, str]]] = {"referrals": ("partner_center.referral", "id")}
 
     def seed(self) -> None:
         seed = _seed()
@@ -59,6 +60,12 @@ class PartnerCenter(Emulator):
         self.store.put("partner_center", "organization", seed["organization"])
         for referral in seed["referrals"]:
             self._save({**dict.fromkeys(sorted(PROPERTIES)), **seed["organization"], **referral})
+
+    def put_record(self, collection: str, record: Mapping[str, JSON]) -> None:
+        """A referral as it is given; what it doesn't say is null."""
+        hold({name: value for name, value in record.items() if name not in READ_ONLY}, SHAPE, "")
+        organization = self.store.get("partner_center", "organization")
+        self._save({**dict.fromkeys(sorted(PROPERTIES)), **organization, **record, "id": str(record["id"]).lower()})
 
     def answer(self, request: Incoming) -> Reply:
         left = self.store.get("partner_center", "throttle") or 0

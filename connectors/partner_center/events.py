@@ -10,6 +10,13 @@ from urllib.parse import urlsplit
 
 from engine import JSON, DataError, Event, RemoteError
 
+EVENTS = (
+    "referral-created",
+    "referral-updated",
+    "related-referral-created",
+    "related-referral-updated",
+    "test-created",
+)
 HOSTS = frozenset({"api.partner.microsoft.com", "api.partnercenter.microsoft.com"})
 GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 PATH = re.compile(r"/(?:v1(?:\.0)?/engagements|engagements/v1(?:\.0)?)/referrals/([^/]+)/?", re.IGNORECASE)

@@ -5,7 +5,8 @@ Every part is open (unknown properties are kept) and nearly everything may be nu
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias, TypedDict
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict, get_args, get_type_hints, is_typeddict
 
 from engine import JSON, Doc
 
@@ -114,7 +115,16 @@ class Referral(TypedDict, total=False):
     links: JSON
 
 
-def contact(referral: JSON) -> JSON:
+def paths(kind: Any = Referral) -> Iterator[str]:
+    """The dotted path of every property that is documented, but for those in lists."""
+    for name, hint in get_type_hints(kind).items():
+        yield name
+        for part in (hint, *get_args(hint)):
+            if is_typeddict(part):
+                yield from (f"{name}.{inner}" for inner in paths(part))
+
+
+def contact(referral: JSON) -> Contact:
     """The customer's contact to talk to: the first one with a name, else the first; an empty object without any."""
     profile = referral.get("customerProfile") if isinstance(referral, dict) else None
     team = [person for person in (profile or {}).get("team") or [] if isinstance(person, dict)]

@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+from connectors.sqlite.records import Records
 from connectors.sqlite.schema import opened
 from engine import (
     JSON,
@@ -72,7 +73,7 @@ _UPDATE = f"UPDATE leads SET {', '.join(f'{n} = :{n}' for n in _NAMES[1:])} WHER
 _CURSOR = re.compile(r"([0-9a-f]{32})\.(\d{1,18})(?:\.(\d{1,18}))?")
 
 
-class SqliteCrm(Connector):
+class SqliteCrm(Records, Connector):
     """The CRM protocol on a local SQLite file, for one machine.
 
     Safe for several threads and processes at once. Text is trimmed and blank text says nothing; amounts keep four

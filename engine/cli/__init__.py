@@ -13,10 +13,12 @@ import click
 from engine.errors import FlowrunError
 
 COMMANDS = {
+    "init": "init:init",
     "run": "run:run",
     "check": "check:check",
     "plan": "plan:plan",
     "schema": "check:schema",
+    "test": "test:test",
     "graph": "graph:graph",
     "why": "why:why",
     "runs": "runs:runs",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from engine.cli.wiring import WRONG, YES, Workspace, load_document, pairs
 from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.contract import Connector
 
 
 @click.command()
@@ -42,35 +47,61 @@ def check(
 
 
 @click.command()
-@click.argument("flow", required=False, type=click.Path(path_type=Path))
+@click.argument("flows", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--for",
+    "what",
+    type=click.Choice(["flows", "connections", "tests"]),
+    default="flows",
+    help="Which documents it is for.",
+)
 @click.option("--env", "environment", help="Environment whose connections are used (default: sandbox).")
 @click.option("--connections", type=click.Path(path_type=Path), help="The connections.yaml to use.")
-def schema(flow: Path | None, environment: str | None, connections: Path | None) -> int:
-    """Prints the JSON Schema of flow documents, for editors.
+def schema(flows: tuple[Path, ...], what: str, environment: str | None, connections: Path | None) -> int:
+    """Prints the JSON Schema of flows, of connections.yaml, or of tests of flows, for editors.
 
-    With FLOW its own aliases are known; without, every connection of the environment by its own name, and `crm` for
-    what every CRM offers.
+    With FLOWS their own aliases are known; without, every connection of the environment by its own name, and `crm` for
+    what the CRMs offer.
     """
-    from engine.loader import flow_schema, input_schema
+    from engine.connections.editor import connections_schema
+    from engine.loader.editor import editor_schema, explained, shared
+    from engine.local.starts import Folder
 
-    workspace = Workspace.open(flow.parent if flow else Path(), connections, environment)
-    operations = {}
-    for entry in workspace.catalog.connections:
+    if what == "tests":
+        from engine.testing.flows.document import schema_of_tests
+
+        click.echo(json.dumps(shared(explained(schema_of_tests())), indent=1, ensure_ascii=False))
+        return YES
+    workspace = Workspace.open(flows[0].parent if flows else Path(), connections, environment)
+    project, entries = workspace.project, workspace.catalog.connections
+    kinds, names = (project.connector, project.connectors) if what == "connections" else (entries.__getitem__, entries)
+    found: dict[str, type[Connector]] = {}
+    for name in names:
         try:
-            operations[entry] = workspace.catalog.connections[entry].operations()
+            found[name] = kinds(name)
         except ConfigError as error:  # a broken plugin: `connectors list` says more
             click.echo(f"left out: {error.message}", err=True)
-    if flow is not None:
+    if what == "connections":
+        printed = connections_schema(found)
+    else:
+        operations = {
+            f"{alias}.{name}": operation
+            for alias, entry in reversed([*_aliases(flows, found)])  # of one alias in several flows the first counts
+            for name, operation in found[entry].operations().items()
+        }
+        words = {entry: (kind.__doc__ or "").strip().split("\n")[0] for entry, kind in found.items()}
+        folder = Folder(flows[0].parent if flows else project.folder)
+        printed = editor_schema(dict(sorted(operations.items())), words, folder)
+    click.echo(json.dumps(printed, indent=1, ensure_ascii=False))
+    return YES
+
+
+def _aliases(flows: tuple[Path, ...], entries: Mapping[str, type[Connector]]) -> Iterator[tuple[str, str]]:
+    """Alias and entry: those of the flows, else the entries by their own names and the CRMs as `crm`."""
+    for flow in flows:
         data = load_document(flow).data
         given = data.get("connections") if isinstance(data, dict) else None
-        aliases = {a: str(e) for a, e in given.items()} if isinstance(given, dict) else {}
-    else:
-        crm = next((entry for entry, found in operations.items() if "upsert_lead" in found), None)
-        aliases = {entry: entry for entry in operations} | ({"crm": crm} if crm else {})
-    calls = {
-        f"{alias}.{name}": input_schema(operation)
-        for alias, entry in aliases.items()
-        for name, operation in operations.get(entry, {}).items()
-    }
-    click.echo(json.dumps(flow_schema(calls), indent=2, ensure_ascii=False))
-    return YES
+        yield from ((a, str(e)) for a, e in (given.items() if isinstance(given, dict) else ()) if str(e) in entries)
+    if not flows:
+        yield from ((entry, entry) for entry in entries)
+        yield from (("crm", entry) for entry, kind in entries.items() if "upsert_lead" in kind.operations())

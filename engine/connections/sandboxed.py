@@ -17,13 +17,14 @@ from engine.types import JSON
 
 
 @cache
-def _emulators() -> tuple[type[Emulator], ...]:
+def emulators() -> tuple[type[Emulator], ...]:
+    """The installed emulators."""
     return tuple(ep.load() for ep in entry_points(group="flowrun.emulators"))
 
 
 def sandbox_settings(connector: str) -> Mapping[str, JSON]:
     """The settings that reach a connector's emulator."""
-    return next((e.connections[connector] for e in _emulators() if connector in e.connections), {})
+    return next((e.connections[connector] for e in emulators() if connector in e.connections), {})
 
 
 def apps(state: Path, options: Mapping[str, JSON]) -> dict[str, WSGI]:
@@ -42,7 +43,7 @@ def apps(state: Path, options: Mapping[str, JSON]) -> dict[str, WSGI]:
     latency = seconds(options["latency"]) if options.get("latency") else 0.0
     plain = not rates and not latency
     out: dict[str, WSGI] = {}
-    for kind in _emulators():
+    for kind in emulators():
         emulator = kind(store)
         app = emulator if plain else Faults(emulator, rates, latency, options.get("seed"))
         out |= dict.fromkeys(kind.hosts, app)

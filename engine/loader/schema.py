@@ -3,43 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 from collections.abc import Mapping
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
 
 from engine.contract import Operation
-from engine.model import STEP_KINDS, TRIGGER_KINDS, Flow, Step, Trigger
+from engine.model import STEP_KINDS, TRIGGER_KINDS, Alerts, Flow, Holds, Step, Trigger
 from engine.types import Doc, Pattern, Range, Schema, Secret, fields
+
+# Where an operation is called: the definition, its key that names the operation, and its inputs under `with`.
+CALLS = {"call_step": "call", "poll_trigger": "poll", "alerts": "to"}
+TEMPLATE = r"\{\{"  # any text with it is taken in place of a typed input
 
 
 def flow_schema(calls: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """The JSON Schema of flow documents: what the loader uses and `flowrun schema` prints.
+    """The JSON Schema of flow documents: what the loader uses; `flowrun schema` prints it with more for editors.
 
-    `calls` maps alias.operation to the schema of its inputs; each becomes one more if/then of the call step.
+    `calls` maps alias.operation to the schema of its inputs; wherever one is called its `with` has to fit that.
     """
-    refs: dict[Any, str] = {Step: "#/$defs/step", Trigger: "#/$defs/trigger"}
-    definitions: dict[str, Any] = {f"{key}_step": schema(kind, refs) for key, kind in STEP_KINDS.items()}
-    definitions |= {f"{key}_trigger": schema(kind, refs) for key, kind in TRIGGER_KINDS.items()}
-    definitions["step"] = _chain(tuple(STEP_KINDS), "_step")
-    definitions["trigger"] = _chain(tuple(TRIGGER_KINDS), "_trigger")
-    if calls:
-        call = definitions["call_step"]
-        call["properties"]["call"] = {**call["properties"]["call"], "examples": sorted(calls)}
-        call["allOf"] = [
+    refs: dict[Any, str] = {Step: "#/$defs/step", Trigger: "#/$defs/trigger", Alerts: "#/$defs/alerts"}
+    definitions: dict[str, Any] = {}
+    for name, kinds in (("step", STEP_KINDS), ("trigger", TRIGGER_KINDS)):
+        for key, kind in kinds.items():
+            definitions[f"{key}_{name}"] = {**schema(kind, refs), "title": f"{key} {name}"}
+        definitions[name] = {"title": name, **_chain(tuple(kinds), f"_{name}")}
+    definitions["alerts"] = schema(Alerts)
+    for holder, key in CALLS.items() if calls else ():
+        definitions[holder]["allOf"] = [
             {
-                "if": {"properties": {"call": {"const": name}}, "required": ["call"]},
+                "if": {"properties": {key: {"type": "string", "pattern": f"^{re.escape(name)}$"}}, "required": [key]},
                 "then": {
-                    "properties": {"with": templated(inputs)},
+                    "properties": {"with": {"$ref": f"#/$defs/{name}"}},
                     **({"required": ["with"]} if inputs.get("required") else {}),
                 },
             }
-            for name, inputs in calls.items()
+            for name, inputs in (calls or {}).items()
         ]
+    definitions |= {name: {**templated(inputs), "title": f"inputs of {name}"} for name, inputs in (calls or {}).items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema(Flow, refs),
         "title": "flowrun flow",
-        **schema(Flow, {k: v for k, v in refs.items() if k is not Flow}),
         "$defs": definitions,
     }
 
@@ -54,7 +61,7 @@ def _chain(keys: tuple[str, ...], suffix: str) -> dict[str, Any]:
 
 def templated(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A schema of inputs where every value may be a text holding `{{` instead; it is checked again once rendered."""
-    template = {"type": "string", "pattern": r"\{\{"}
+    template = {"type": "string", "pattern": TEMPLATE}
 
     def inner(piece: Mapping[str, Any]) -> dict[str, Any]:
         out = dict(piece)
@@ -68,10 +75,11 @@ def templated(inputs: Mapping[str, Any]) -> dict[str, Any]:
         return out
 
     def outer(piece: Mapping[str, Any]) -> dict[str, Any]:
-        if not piece:
-            return {}
-        described = {"description": piece["description"]} if "description" in piece else {}
-        return {"anyOf": [inner({k: v for k, v in piece.items() if k != "description"}), template], **described}
+        said = {k: v for k, v in piece.items() if k in ("description", "default")}
+        bare = {k: v for k, v in piece.items() if k not in said}
+        if not bare or ("string" in bare.get("type", ()) and "pattern" not in bare):
+            return dict(piece)  # takes any text
+        return {"anyOf": [inner(bare), template], **said}
 
     return inner(inputs)
 
@@ -79,7 +87,8 @@ def templated(inputs: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def input_schema(operation: Operation) -> dict[str, Any]:
     """The schema of an operation's inputs: a closed object."""
-    return _object(operation.inputs, closed=True, doc=operation.doc.split("\n\n", 1)[0])
+    defaults = {p.name: p.default for p in inspect.signature(operation.function).parameters.values()}
+    return _object(operation.inputs, defaults, closed=True, doc=operation.doc.split("\n\n", 1)[0])
 
 
 @cache
@@ -108,6 +117,8 @@ def schema(tp: Any, refs: Mapping[Any, str] | None = None) -> dict[str, Any]:
                     out = {**out, **({} if most is None else {"maximum": most})}
                 case Schema(of):
                     out = {**out, **of}
+                case Holds(what):
+                    out = {**out, "x-holds": what}
         return out
     if origin in (Union, UnionType):
         parts = [schema(part, refs) for part in get_args(tp)]
@@ -122,7 +133,9 @@ def schema(tp: Any, refs: Mapping[Any, str] | None = None) -> dict[str, Any]:
     if tp is Secret:
         return {"type": "string", "format": "password", "writeOnly": True}
     if dataclasses.is_dataclass(tp) or is_typeddict(tp):
-        return _object(fields(tp), closed=not is_typeddict(tp), refs=refs, doc=tp.__doc__ or "")
+        closed = not is_typeddict(tp)
+        defaults = dict(zip(fields(tp), (f.default for f in dataclasses.fields(tp)), strict=True)) if closed else {}
+        return {**_object(fields(tp), defaults, closed=closed, refs=refs, doc=tp.__doc__ or ""), "title": tp.__name__}
     return dict(_PLAIN[tp])
 
 
@@ -140,9 +153,19 @@ _PLAIN: dict[Any, dict[str, Any]] = {
 
 
 def _object(
-    members: Mapping[str, tuple[Any, bool]], *, closed: bool, refs: Mapping[Any, str] | None = None, doc: str = ""
+    members: Mapping[str, tuple[Any, bool]],
+    defaults: Mapping[str, Any],
+    *,
+    closed: bool,
+    refs: Mapping[Any, str] | None = None,
+    doc: str = "",
 ) -> dict[str, Any]:
-    out: dict[str, Any] = {"type": "object", "properties": {key: schema(tp, refs) for key, (tp, _) in members.items()}}
+    """An object of these keys: (type, required). Of their defaults those are told that say something."""
+    properties = {key: schema(tp, refs) for key, (tp, _) in members.items()}
+    for key, default in defaults.items():
+        if isinstance(default, str | int | float) and default != "" and key in properties:
+            properties[key] = {**properties[key], "default": default}
+    out: dict[str, Any] = {"type": "object", "properties": properties}
     if needed := [key for key, (_, required) in members.items() if required]:
         out["required"] = needed
     if closed:

@@ -162,11 +162,13 @@ class Emulator:
 
     `connections` gives, by connector, the settings that reach it in the sandbox. Each request runs in one
     transaction of the store. `seed()` fills an empty store. Requests meet `not_found` and `wrong_method` where no
-    route fits; subclasses answer those in their service's own words.
+    route fits; subclasses answer those in their service's own words. `collections` names what tests of flows set up and
+    look at: collection → its kind in the store, and the property that is a record's id.
     """
 
     hosts: ClassVar[tuple[str, ...]] = ()
     connections: ClassVar[Mapping[str, Mapping[str, JSON]]] = {}
+    collections: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __init__(self, store: Store | None = None, clock: Clock | None = None) -> None:
         self.store = store or Store()
@@ -181,6 +183,19 @@ class Emulator:
 
     def seed(self) -> None:
         """Fills an empty store."""
+
+    def records(self, collection: str) -> list[JSON]:
+        """What a collection holds, by id."""
+        return [record for _, record in self.store.all(self.collections[collection][0])]
+
+    def put_record(self, collection: str, record: Mapping[str, JSON]) -> None:
+        """Makes a record as it is given, past the service's rules. Raises ValueError for an impossible one."""
+        kind, id = self.collections[collection]
+        self.store.put(kind, str(record[id]), dict(record))
+
+    def remove_record(self, collection: str, id: str) -> None:
+        """Takes a record away."""
+        self.store.delete(self.collections[collection][0], id)
 
     def answer(self, request: Incoming) -> Reply:
         """The reply to one request."""
