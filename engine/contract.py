@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -103,7 +104,8 @@ class Clock(Protocol):
 
     def now(self) -> datetime: ...
     def monotonic(self) -> float: ...
-    def sleep(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float, woken: threading.Event | None = None) -> None:
+        """Returns early when `woken` is set."""
 
 
 class SystemClock:
@@ -115,8 +117,8 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+    def sleep(self, seconds: float, woken: threading.Event | None = None) -> None:
+        (woken or threading.Event()).wait(seconds)
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,7 @@ class Connector:
 
     status_kinds: ClassVar[Mapping[int, type[FlowrunError]]] = {}  # additions to STATUS_KINDS
     functions: ClassVar[Mapping[str, Callable[..., JSON]]] = {}  # pure functions for expressions, as ALIAS.NAME
+    events: ClassVar[Collection[str]] = ()  # types of the events that `receive` gives, where they are known
 
     def __init__(self, settings: Any, ctx: Context) -> None:
         self.settings = settings
@@ -302,6 +305,10 @@ class Connector:
     def receive(self, request: Request) -> list[Event]:
         """Verified and normalised events out of a webhook call. Raises RemoteError with status 400, 401 or 403."""
         raise RemoteError(f"{type(self).__name__} receives no webhooks", code="NoWebhooks", status=404)
+
+    def parse(self, request: Request) -> list[Event]:
+        """Events out of a body that a person gives, which nobody has signed. Raises RemoteError (400)."""
+        return self.receive(request)
 
     def describe(self, response: Response) -> tuple[str, str, str]:
         """Code, message and hint out of a vendor's error answer."""

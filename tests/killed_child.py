@@ -125,7 +125,7 @@ def hurry() -> None:
     def later(self: SystemClock) -> datetime:
         return now(self) + timedelta(seconds=slept[0])
 
-    def sleep(_: SystemClock, seconds: float) -> None:
+    def sleep(_: SystemClock, seconds: float, woken: object = None) -> None:
         slept[0] += seconds
 
     SystemClock.now = later

@@ -339,7 +339,7 @@ def test_records_are_durable_before_a_wait() -> None:
     seen: list[list[str]] = []
     sleep = bench.clock.sleep
 
-    def look(seconds: float) -> None:
+    def look(seconds: float, woken: object = None) -> None:
         seen.append(bench.journalled)
         sleep(seconds)
 

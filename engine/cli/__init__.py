@@ -21,6 +21,7 @@ COMMANDS = {
     "test": "test:test",
     "graph": "graph:graph",
     "why": "why:why",
+    "serve": "serve:serve",
     "runs": "runs:runs",
     "connectors": "connectors:connectors",
     "connections": "connectors:connections",

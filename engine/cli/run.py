@@ -193,7 +193,7 @@ def _events(flow: Flow, name: str, trigger: Trigger, text: str | None, source: s
             raise ConfigError(f"trigger '{name}' needs an event", code="NoInput", hint="--input FILE")
         request = Request("POST", "/", {"content-type": "application/json"}, text.encode())
         connection = flow.workspace.connections[flow.program.connections[trigger.webhook]]
-        events = connection.receive(request)
+        events = connection.parse(request)
         wanted = [e for e in events if trigger.events is None or e.type in trigger.events]
         if not wanted:
             kinds = ", ".join(sorted({e.type for e in events}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import queue
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -59,8 +60,14 @@ class Driver:
         drive = self._under_way.get(id)
         if drive is not None:
             drive.cancelled = True
-            drive.answers.put(None)
+            drive.wake()
         return drive is not None
+
+    def park(self) -> None:
+        """Has every run that only waits for a time give its thread up."""
+        self.patience = 0
+        for drive in list(self._under_way.values()):
+            drive.wake()
 
     def run(self, id: str, decider: Decider, connections: Connections) -> str:
         """Drives a run to its end. Gives its status: succeeded, failed, cancelled, waiting (for a person or time)."""
@@ -79,6 +86,7 @@ class _Drive:
         self.connections = connections
         self.answers: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()  # None: look whether it was cancelled
         self.cancelled = False
+        self.woken = threading.Event()
         self.timers: list[tuple[datetime, int, str]] = []
         self.wanted: dict[str, int] = {}  # path → attempt of the calls under way
         self.unsaved: list[Record] = []
@@ -105,6 +113,11 @@ class _Drive:
             if self.pool is not None:
                 self.pool.shutdown(wait=False, cancel_futures=True)
         return self._end()
+
+    def wake(self) -> None:
+        """Has it look again whether it is still to go on."""
+        self.woken.set()
+        self.answers.put(None)
 
     def _now(self) -> datetime:
         return self.driver.clock.now()
@@ -161,8 +174,10 @@ class _Drive:
                 left = (self.timers[0][0] - self._now()).total_seconds()
                 self._tell(self.answers.get(timeout=max(0.0, left)))
             else:
-                self.driver.clock.sleep(max(0.0, (self.timers[0][0] - self._now()).total_seconds()))
-                raise queue.Empty
+                self.driver.clock.sleep(max(0.0, (self.timers[0][0] - self._now()).total_seconds()), self.woken)
+                if not self.woken.is_set():
+                    raise queue.Empty
+                self.woken.clear()
         except queue.Empty:
             self._tell(Fired(self.timers.pop(0)[2]))
 

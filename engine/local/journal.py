@@ -6,8 +6,10 @@ set; error texts are masked. A run is alive exactly as long as its process holds
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
 import sqlite3
 import threading
 import uuid
@@ -44,6 +46,9 @@ MIGRATIONS = (
         effect TEXT NOT NULL, changed INTEGER NOT NULL, summary TEXT NOT NULL, started TEXT, ended TEXT);
     CREATE INDEX records_by_run ON records (run);
     CREATE TABLE tokens (connection TEXT PRIMARY KEY, data BLOB NOT NULL);
+    CREATE TABLE hooks (environment TEXT, flow TEXT, trigger TEXT, token TEXT NOT NULL,
+        PRIMARY KEY (environment, flow, trigger));
+    CREATE TABLE callers (name TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, made TEXT NOT NULL);
     """,
 )
 ENCRYPTED = "(encrypted)"
@@ -378,6 +383,41 @@ class Journal:
         if values["status"] == "running" and row["process"] != self.process and not self._alive(row["process"]):
             values["status"] = "interrupted"
         return Run(**{**values, "collapse": bool(values["collapse"])})
+
+    def hook(self, environment: str, flow: str, trigger: str) -> str:
+        """The random end of a webhook's path, made once."""
+        names = (environment, flow, trigger)
+
+        def work(db: sqlite3.Connection) -> str:
+            db.execute("INSERT OR IGNORE INTO hooks VALUES (?,?,?,?)", (*names, secrets.token_urlsafe(24)))
+            sql = "SELECT token FROM hooks WHERE environment=? AND flow=? AND trigger=?"
+            return str(db.execute(sql, names).fetchone()["token"])
+
+        return self.commit(work)
+
+    def allow(self, name: str, made: datetime) -> str:
+        """A new token for a caller of the API; only its digest is kept. Raises ConfigError if there is one."""
+        token = secrets.token_urlsafe(32)
+        row = (name, hashlib.sha256(token.encode()).hexdigest(), made.isoformat())
+        try:
+            self.commit(lambda db: db.execute("INSERT INTO callers VALUES (?,?,?)", row))
+        except sqlite3.IntegrityError as error:
+            raise ConfigError(f"there is a token '{name}'", code="Token", hint="remove it first") from error
+        return token
+
+    def caller(self, token: str) -> str | None:
+        """Whose token this is, None for nobody's."""
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        row = self._db.execute("SELECT name FROM callers WHERE digest=?", (digest,)).fetchone()
+        return row["name"] if row else None
+
+    def callers(self) -> dict[str, str]:
+        """The names of the API's callers, and when their tokens were made."""
+        return {row["name"]: row["made"] for row in self._db.execute("SELECT name, made FROM callers ORDER BY made")}
+
+    def refuse(self, name: str) -> bool:
+        """Takes a caller's token away. False: there is none."""
+        return bool(self.commit(lambda db: db.execute("DELETE FROM callers WHERE name=?", (name,)).rowcount))
 
     def document(self, digest: str) -> tuple[str, str]:
         """File name and text of a document."""

@@ -147,13 +147,15 @@ class Flow:
             return True
         return self.program.expressions.condition(chosen.when, *_at_start(trigger, parameters))
 
-    def row(self, trigger: Mapping[str, JSON], parameters: Mapping[str, JSON], id: str = "") -> Run:
-        """The row of a new run."""
+    def row(
+        self, trigger: Mapping[str, JSON], parameters: Mapping[str, JSON], id: str = "", *, bound: bool = True
+    ) -> Run:
+        """The row of a new run. Raises DataError where key or lane can't be told, unless it isn't `bound` to them."""
         from engine.local.journal import Run
 
         flow = self.program.flow
         secret = {name for name, p in flow.parameters.items() if p.hidden}
-        key, lane = (self._text(trigger, parameters, which) for which in ("key", "lane"))
+        key, lane = (self._text(trigger, parameters, which) if bound else None for which in ("key", "lane"))
         return Run(
             id=id or uuid.uuid4().hex,
             flow=flow.flow,
@@ -240,12 +242,17 @@ def _fits(kind: str, value: Any) -> bool:
 
 def checked(text: str, source: str, schema: Mapping[str, Any] | None) -> JSON:
     """JSON out of a text, which fits a schema. Raises DataError."""
-    from jsonschema import Draft202012Validator
-
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{source}: no JSON: {error}", code="NotJson") from error
+    return checked_value(value, source, schema)
+
+
+def checked_value(value: JSON, source: str, schema: Mapping[str, Any] | None) -> JSON:
+    """A value that fits a schema. Raises DataError."""
+    from jsonschema import Draft202012Validator
+
     fault = next(iter(Draft202012Validator(schema).iter_errors(value)), None) if schema else None
     if fault is not None:
         raise DataError(f"{source}: {fault.json_path}: {fault.message}", code="SchemaViolation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ class FakeClock:
     def monotonic(self) -> float:
         return self._passed
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, woken: threading.Event | None = None) -> None:
         self.slept.append(seconds)
         self.advance(seconds)
 
