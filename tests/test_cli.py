@@ -1115,3 +1115,36 @@ def test_a_flow_inside_a_flow_on_the_command_line(tmp_path: Path) -> None:
     said = flowrun("runs", "resume", "last", "--flow", "outer.yaml", "--json", cwd=tmp_path)
     assert said.code == 0, said.all
     assert json.loads(said.out.splitlines()[-1])["outputs"] == {"n": 7}
+
+
+# Looking after runs
+
+
+def test_a_run_is_submitted_again_cancelled_forgotten_and_removed(tmp_path: Path) -> None:
+    (tmp_path / "child.yaml").write_text(CHILD, "utf-8")
+    (tmp_path / "in.json").write_text('{"n": 7}', "utf-8")
+    assert flowrun("child.yaml", "--input", "in.json", cwd=tmp_path).code == 0
+    said = flowrun("runs", "resubmit", "last", "--json", cwd=tmp_path)
+    assert (said.code, json.loads(said.out.splitlines()[-1])["outputs"]) == (0, {"n": 7})
+    runs = [json.loads(line) for line in flowrun("runs", "list", "--json", cwd=tmp_path).out.splitlines()]
+    assert runs[0]["forked_from"] == runs[1]["id"]
+    said = flowrun("runs", "cancel", "last", cwd=tmp_path)
+    assert (said.code, "is succeeded" in said.all) == (2, True)
+    assert flowrun("runs", "forget", "k7", cwd=tmp_path).out == "2 runs forgotten\n"
+    assert flowrun("runs", "forget", "k7", cwd=tmp_path).out == "0 runs forgotten\n"
+    assert flowrun("runs", "prune", "--older-than", "1d", cwd=tmp_path).out == "0 runs removed\n"
+    assert flowrun("runs", "prune", "--older-than", "0s", cwd=tmp_path).out == "2 runs removed\n"
+
+
+def test_what_waits_says_what_for(tmp_path: Path) -> None:
+    (tmp_path / "mail.yaml").write_text(
+        "flow: mail\nconnections: {web: http}\nsteps:\n  send: {call: web.request, with: {method: POST, url: echo}}\n",
+        "utf-8",
+    )
+    faults = "environments:\n  lossy: {emulate: {faults: {lost: 1}}}\n"
+    (tmp_path / "connections.yaml").write_text(faults, "utf-8")
+    assert flowrun("mail.yaml", "--env", "lossy", cwd=tmp_path).code == 3
+    assert "for a person: did send happen?" in flowrun("runs", "list", "--waiting", cwd=tmp_path).out
+    assert "waits for a person" in flowrun("runs", "show", "last", cwd=tmp_path).out
+    assert flowrun("runs", "cancel", "last", cwd=tmp_path).code == 0
+    assert flowrun("runs", "list", "--waiting", cwd=tmp_path).out == ""

@@ -509,3 +509,46 @@ def test_outputs_that_are_secret_are_read_back(tmp_path: Path) -> None:
     journal.write("a", [], {"status": "succeeded", "outputs": SECURED})
     assert journal.run("a").outputs == SECURED
     journal.close()
+
+
+def test_what_is_forgotten_leaves_its_shape_and_the_digest_of_its_key(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state")
+    secret = "Ada Lovelace of Contoso"
+    first = replace(run("a", key="k1"), lane="r-1", trigger={"event": secret})
+    assert journal.enqueue(first, {"d": ("f.yaml", "flow: f\n")}) == ("a", True)
+    journal.take_over("a", [replace(record("one"), output=secret, summary=secret)])
+    journal.write("a", [], {"status": "succeeded", "outputs": {"x": secret}, "business_key": "r-1"})
+    assert journal.forget("r-2") == 0
+    assert journal.forget("r-1") == 1
+    found = journal.run("a")
+    assert (found.status, found.trigger, found.outputs) == ("succeeded", {}, None)
+    assert (found.lane, found.business_key) == (None, None)
+    for file in (tmp_path / "state").glob("journal.db*"):
+        assert secret.encode() not in file.read_bytes()
+    assert [(r.path, r.status, r.output, r.summary) for r in journal.records("a")] == [("one", "succeeded", None, "")]
+    assert journal.enqueue(replace(first, id="b"), {}) == ("a", False), "the key is still known"
+    assert not [r for r in journal.records("a") if r.status == "conflict"]
+    journal.close()
+
+
+def test_an_event_that_comes_again_as_another_is_noted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state")
+    first = run("a", key="k1")
+    assert journal.enqueue(first, {"d": ("f.yaml", "flow: f\n")}) == ("a", True)
+    assert journal.enqueue(replace(first, id="b"), {}) == ("a", False)
+    assert journal.enqueue(replace(first, id="c", trigger={"event": 2}), {}) == ("a", False)
+    assert [(r.status, r.output) for r in journal.records("a")] == [("conflict", {"event": 2})]
+    journal.close()
+
+
+def test_old_runs_are_removed_for_good(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state")
+    for id in ("a", "b", "c"):
+        journal.create(run(id), {"d": ("f.yaml", "flow: f\n")})
+        journal.write(id, [record("one")])
+    journal.write("a", [], {"status": "succeeded", "ended": (NOON - timedelta(days=100)).isoformat()})
+    journal.write("b", [], {"status": "succeeded", "ended": NOON.isoformat()})
+    assert journal.prune(NOON - timedelta(days=90)) == 1
+    assert {found.id for found in journal.runs()} == {"b", "c"}
+    assert journal.records("a") == []
+    journal.close()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from engine.cli.progress import describe, progress, record_json, took
-from engine.cli.run import go_on
+from engine.cli.run import drive, go_on
 from engine.cli.wiring import YES, Workspace, pairs
 from engine.effects import SECURED
 from engine.errors import ConfigError
+from engine.local.starts import Flow
 
 if TYPE_CHECKING:
     from engine.local.journal import Run
@@ -34,27 +36,45 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Only runs with this status.")
 @click.option("--flow", help="Only runs of this flow.")
+@click.option("--waiting", is_flag=True, help="Only runs that wait, with what for.")
 @click.option("--before", type=int, help="Older than the run with this number (paging).")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @connections_option
 @json_option
 def list_(
-    status: str | None, flow: str | None, before: int | None, limit: int, connections: Path | None, as_json: bool
+    status: str | None,
+    flow: str | None,
+    waiting: bool,
+    before: int | None,
+    limit: int,
+    connections: Path | None,
+    as_json: bool,
 ) -> int:
     """Runs, newest first."""
     workspace = Workspace.open(Path(), connections)
+    status = "waiting" if waiting else status
     for run in workspace.journal.runs(status=status, flow=flow, before=before, limit=limit):
         if as_json:
             click.echo(workspace.project.mask(json.dumps(_run_json(run), ensure_ascii=False)))
         else:
             when = run.started.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-            key = run.business_key or run.key or ""
+            key = " ".join(filter(None, (run.business_key or run.key, waits_for(run))))
             click.echo(
                 workspace.project.mask(
                     f"{run.number:>6} {run.id[:8]} {run.status:<11} {when} {run.flow} {key}".rstrip()
                 )
             )
     return YES
+
+
+def waits_for(run: Run) -> str:
+    """What a run waits for, in words; empty for one that doesn't."""
+    if run.status != "waiting":
+        return ""
+    if run.wake is not None:
+        return f"until {run.wake.astimezone():%Y-%m-%d %H:%M:%S}"
+    step = (run.error or {}).get("step")
+    return f"for a person: did {step} happen?" if step else "for a person"
 
 
 def _run_json(run: Run) -> dict[str, Any]:
@@ -85,6 +105,8 @@ def show(run: str, connections: Path | None, as_json: bool) -> int:
     click.echo(mask(f"{found.flow} · {found.status} · environment {found.environment} · run {found.id}"))
     for record in records:
         click.echo(mask(f"  {record.path:<32} {record.status:<10} {describe(record)}  {took(record)}".rstrip()))
+    if waits := waits_for(found):
+        click.echo(f"  waits {waits}")
     if found.error:
         click.echo(mask(f"  {found.error.get('kind')} error {found.error.get('code')}: {found.error.get('message')}"))
     return YES
@@ -147,6 +169,71 @@ def _resumption_json(found: Resumption) -> Iterator[str]:
 
 @runs.command()
 @click.argument("run")
+@connections_option
+def cancel(run: str, connections: Path | None) -> int:
+    """Ends RUN, which waits, is queued, or whose process is gone. One that is under way is its own process's to end."""
+    from engine.contract import SystemClock
+
+    journal = Workspace.open(Path(), connections).journal
+    found = journal.run(run)
+    if found.status not in ("queued", "waiting", "interrupted"):
+        hint = "flowrun serve has an API that cancels runs under way" if found.status == "running" else ""
+        raise ConfigError(f"run {found.id[:8]} is {found.status}", code="NotCancellable", hint=hint)
+    journal.take_over(found.id)
+    journal.write(found.id, [], {"status": "cancelled", "ended": SystemClock().now().isoformat()})
+    click.echo(f"run {found.id[:8]} is cancelled")
+    return YES
+
+
+@runs.command()
+@click.argument("run")
+@connections_option
+@json_option
+def resubmit(run: str, connections: Path | None, as_json: bool) -> int:
+    """Starts a new run from what RUN was started from, by the flow's text as it was."""
+    workspace = Workspace.open(Path(), connections)
+    found = workspace.journal.run(run)
+    there = Workspace.open(Path(), connections, found.environment)
+    there.journal = workspace.journal
+    try:
+        flow = Flow.of(there, found)
+        parameters = flow.parameters({}) | {n: v for n, v in found.parameters.items() if v != SECURED}
+        row = replace(flow.row(found.trigger, parameters), forked_from=found.id)
+        there.journal.create(row, flow.documents, durable=False)
+        show = progress(there.project.mask, as_json=as_json)
+        return drive(flow, row, flow.start(row.id, found.trigger, parameters), show, named=True)
+    finally:
+        there.close()
+
+
+@runs.command()
+@click.argument("key")
+@connections_option
+def forget(key: str, connections: Path | None) -> int:
+    """Removes what runs hold of the record with this KEY, lane or business key; their shape stays."""
+    number = Workspace.open(Path(), connections).journal.forget(key)
+    click.echo(f"{number} run{'s' * (number != 1)} forgotten")
+    return YES
+
+
+@runs.command()
+@click.option("--older-than", required=True, metavar="AGE", help="Such as 90d: runs that ended before then.")
+@connections_option
+def prune(older_than: str, connections: Path | None) -> int:
+    """Removes old runs for good."""
+    from datetime import timedelta
+
+    from engine.contract import SystemClock
+    from engine.model import seconds
+
+    before = SystemClock().now() - timedelta(seconds=seconds(older_than))
+    number = Workspace.open(Path(), connections).journal.prune(before)
+    click.echo(f"{number} run{'s' * (number != 1)} removed")
+    return YES
+
+
+@runs.command()
+@click.argument("run")
 @click.argument("step")
 @click.argument("what", type=click.Choice(["done", "repeat"]))
 @click.option("--body", help="JSON: what the step gave, if later steps read it.")
@@ -154,8 +241,6 @@ def _resumption_json(found: Resumption) -> Iterator[str]:
 @json_option
 def resolve(run: str, step: str, what: str, body: str | None, connections: Path | None, as_json: bool) -> int:
     """Says what became of a write whose answer was lost: STEP is done, or is to be repeated; then RUN goes on."""
-    from dataclasses import replace
-
     workspace = Workspace.open(Path(), connections)
     found = workspace.journal.run(run)
     last = next((r for r in reversed(workspace.journal.records(found.id)) if r.path == step), None)

@@ -214,11 +214,13 @@ class Journal:
 
         Gives that run's id, and whether it is new. The same key with another trigger is noted with that run.
         """
-        same = "SELECT id, trigger FROM runs WHERE id=? OR (flow=? AND environment=? AND key=?) ORDER BY number LIMIT 1"
+        same = ("SELECT id, trigger, key FROM runs WHERE id=? OR (flow=? AND environment=? AND key IN (?, ?)) "
+                "ORDER BY number LIMIT 1")  # fmt: skip
+        digest = _digest(run.key)
 
         def work(db: sqlite3.Connection) -> tuple[str, bool]:
-            if found := db.execute(same, (run.id, run.flow, run.environment, run.key)).fetchone():
-                if json.loads(found["trigger"]) != run.trigger:
+            if found := db.execute(same, (run.id, run.flow, run.environment, run.key, digest)).fetchone():
+                if found["key"] != digest and json.loads(found["trigger"]) != run.trigger:
                     note = Record(path="", attempt=0, status="conflict", output=run.trigger, ended=run.started)
                     self._append(db, found["id"], [self._row(note)])
                 return found["id"], False
@@ -419,6 +421,42 @@ class Journal:
         """Takes a caller's token away. False: there is none."""
         return bool(self.commit(lambda db: db.execute("DELETE FROM callers WHERE name=?", (name,)).rowcount))
 
+    def forget(self, key: str) -> int:
+        """Removes what runs hold of the record with this key, lane or business key; what is left tells their shape.
+
+        The key's digest stays, so that an event that comes again is still known. Gives the number of runs.
+        """
+        mine = (
+            "SELECT number, key FROM runs WHERE ? IN (key, lane, business_key) AND status NOT IN ('queued', 'running')"
+        )
+        bare = ("UPDATE runs SET trigger='{}', parameters='{}', outputs=NULL, error=NULL, lane=NULL, wake=NULL, "
+                "business_key=NULL, key=? WHERE number=?")  # fmt: skip
+        empty = "UPDATE records SET inputs=NULL, output=NULL, outputs=NULL, error=NULL, summary='' WHERE run=?"
+
+        def work(db: sqlite3.Connection) -> int:
+            found = [(_digest(row["key"]), row["number"]) for row in db.execute(mine, (key,))]
+            db.executemany(bare, found)
+            db.executemany(empty, [(number,) for _, number in found])
+            return len(found)
+
+        self._db.execute("PRAGMA secure_delete=ON")  # what is overwritten is gone from the file, too
+        try:
+            return self.commit(work)
+        finally:
+            self._db.execute("PRAGMA secure_delete=OFF")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def prune(self, before: datetime) -> int:
+        """Removes runs that ended before a time, whole. Gives their number."""
+
+        def work(db: sqlite3.Connection) -> int:
+            old = "SELECT number FROM runs WHERE ended < ?"
+            when = (before.isoformat(),)
+            db.execute(f"DELETE FROM records WHERE run IN ({old})", when)  # noqa: S608
+            return db.execute("DELETE FROM runs WHERE ended < ?", when).rowcount
+
+        return self.commit(work)
+
     def document(self, digest: str) -> tuple[str, str]:
         """File name and text of a document."""
         row = self._db.execute("SELECT file, text FROM documents WHERE digest=?", (digest,)).fetchone()
@@ -490,6 +528,11 @@ def prepare(folder: Path) -> None:
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         for name in ("journal.db", "sandbox.db"):
             (folder / name).touch(mode=0o600)
+
+
+def _digest(key: str | None) -> str | None:
+    """What is left of a key that was forgotten."""
+    return key and "forgotten:" + hashlib.sha256(key.encode()).hexdigest()
 
 
 def _plain(value: Any) -> JSON:
