@@ -181,6 +181,7 @@ def cancel(run: str, connections: Path | None) -> int:
         raise ConfigError(f"run {found.id[:8]} is {found.status}", code="NotCancellable", hint=hint)
     journal.take_over(found.id)
     journal.write(found.id, [], {"status": "cancelled", "ended": SystemClock().now().isoformat()})
+    journal.close()
     click.echo(f"run {found.id[:8]} is cancelled")
     return YES
 
