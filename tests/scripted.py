@@ -62,6 +62,9 @@ class Desk(Connector):
     def send(self, value: Any = None) -> Result[Any]: ...
 
     @operation(effect="read")
+    def changes(self, cursor: str | None = None) -> Result[Any]: ...
+
+    @operation(effect="read")
     def sent(self, value: Any = None) -> Result[Any]: ...
 
     @operation(effect="write")

@@ -105,6 +105,7 @@ class Served:
         from engine.local.journal import Queued
         from engine.local.performer import Performer
         from engine.local.starts import Flow
+        from engine.local.timetable import Timetable
         from engine.server.hooks import hooks_of
 
         self.workspace, self.clock = workspace, SystemClock()
@@ -127,6 +128,7 @@ class Served:
         def submit(queued: Queued, told: Any) -> None:
             self.dispatcher.submit(queued, told)
 
+        self.timetable = Timetable(self.flows, self.dispatcher.submit, self.clock)
         name = workspace.environment.name
         self.hooks = {
             (flow, hook.name): (journal.hook(name, flow, hook.name), hook)
@@ -196,6 +198,7 @@ class Served:
         if public_url:
             names.add(urlsplit(public_url).netloc.lower())
         self.dispatcher.start()
+        self.timetable.start()
         base = (public_url or f"http://{host}:{port}").rstrip("/")
         click.echo(f"flowrun on {base} · environment {self.workspace.environment.name}")
         for (flow, trigger), (token, _) in self.hooks.items():
@@ -208,6 +211,7 @@ class Served:
             pass
         finally:
             server.close()
+            self.timetable.stop()
             self.performer.driver.park()
             if not self.dispatcher.stop():
                 click.echo("some runs went on for too long: they are resumed at the next start", err=True)

@@ -48,6 +48,10 @@ MIGRATIONS = (
     CREATE TABLE tokens (connection TEXT PRIMARY KEY, data BLOB NOT NULL);
     CREATE TABLE hooks (environment TEXT, flow TEXT, trigger TEXT, token TEXT NOT NULL,
         PRIMARY KEY (environment, flow, trigger));
+    CREATE TABLE positions (environment TEXT, flow TEXT, trigger TEXT, at TEXT NOT NULL, cursor TEXT,
+        PRIMARY KEY (environment, flow, trigger));
+    CREATE TABLE polled (environment TEXT, flow TEXT, trigger TEXT, item TEXT, digest TEXT NOT NULL,
+        PRIMARY KEY (environment, flow, trigger, item)) WITHOUT ROWID;
     CREATE TABLE callers (name TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, made TEXT NOT NULL);
     """,
 )
@@ -102,6 +106,14 @@ class Queued:
     collapse: bool = False
     fresh: bool = True
     wake: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a trigger that acts by itself has come: the time that it has told of, a poll's cursor."""
+
+    at: datetime
+    cursor: str | None = None
 
 
 class _Job:
@@ -214,20 +226,56 @@ class Journal:
 
         Gives that run's id, and whether it is new. The same key with another trigger is noted with that run.
         """
+        return self.commit(lambda db: self._enqueue(db, run, documents))
+
+    def _enqueue(self, db: sqlite3.Connection, run: Run, documents: Documents) -> tuple[str, bool]:
         same = ("SELECT id, trigger, key FROM runs WHERE id=? OR (flow=? AND environment=? AND key IN (?, ?)) "
                 "ORDER BY number LIMIT 1")  # fmt: skip
         digest = _digest(run.key)
+        if found := db.execute(same, (run.id, run.flow, run.environment, run.key, digest)).fetchone():
+            if found["key"] != digest and json.loads(found["trigger"]) != run.trigger:
+                note = Record(path="", attempt=0, status="conflict", output=run.trigger, ended=run.started)
+                self._append(db, found["id"], [self._row(note)])
+            return found["id"], False
+        self._insert(db, replace(run, status="queued"), documents)
+        return run.id, True
 
-        def work(db: sqlite3.Connection) -> tuple[str, bool]:
-            if found := db.execute(same, (run.id, run.flow, run.environment, run.key, digest)).fetchone():
-                if found["key"] != digest and json.loads(found["trigger"]) != run.trigger:
-                    note = Record(path="", attempt=0, status="conflict", output=run.trigger, ended=run.started)
-                    self._append(db, found["id"], [self._row(note)])
-                return found["id"], False
-            self._insert(db, replace(run, status="queued"), documents)
-            return run.id, True
+    def position(self, environment: str, flow: str, trigger: str) -> Position | None:
+        """How far a trigger has come, None if it has never acted."""
+        sql = "SELECT at, cursor FROM positions WHERE environment=? AND flow=? AND trigger=?"
+        row = self._db.execute(sql, (environment, flow, trigger)).fetchone()
+        return Position(datetime.fromisoformat(row["at"]), row["cursor"]) if row else None
+
+    def advance(
+        self,
+        environment: str,
+        flow: str,
+        trigger: str,
+        position: Position | None,
+        runs: Iterable[tuple[Run, Documents]],
+        polled: Mapping[str, str] | None = None,
+    ) -> list[tuple[str, bool]]:
+        """Notes how far a trigger has come, what it has seen, and the runs that this starts: one commit.
+
+        Gives each run's id, and whether it is new.
+        """
+        names = (environment, flow, trigger)
+
+        def work(db: sqlite3.Connection) -> list[tuple[str, bool]]:
+            if position is not None:
+                now = (*names, position.at.isoformat(), position.cursor)
+                db.execute("REPLACE INTO positions VALUES (?,?,?,?,?)", now)
+            seen = [(*names, item, digest) for item, digest in (polled or {}).items()]
+            db.executemany("REPLACE INTO polled VALUES (?,?,?,?,?)", seen)
+            return [self._enqueue(db, run, documents) for run, documents in runs]
 
         return self.commit(work)
+
+    def polled(self, environment: str, flow: str, trigger: str, items: list[str]) -> dict[str, str]:
+        """The digests of those of these items that a poll has seen."""
+        sql = "SELECT digest FROM polled WHERE environment=? AND flow=? AND trigger=? AND item=?"
+        found = {item: self._db.execute(sql, (environment, flow, trigger, item)).fetchone() for item in items}
+        return {item: row["digest"] for item, row in found.items() if row}
 
     def _insert(self, db: sqlite3.Connection, run: Run, documents: Documents) -> None:
         self._keep(db, documents)

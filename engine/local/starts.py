@@ -172,6 +172,13 @@ class Flow:
             started=SystemClock().now(),
         )
 
+    @staticmethod
+    def keyed(row: Run, key: str | None) -> Run:
+        """The row with a key, where it has none."""
+        from dataclasses import replace
+
+        return replace(row, key=row.key or key)
+
     @property
     def documents(self) -> dict[str, tuple[str, str]]:
         """The texts that a run of it is made by: digest → file name and text."""
