@@ -491,3 +491,25 @@ def test_the_demo_creates_then_changes_nothing_then_swaps_the_crm(tmp_path: Path
     assert third.steps["upsert_lead"]["summary"].startswith("created lead ")
     assert third.end["outputs"]["lead"] != first.end["outputs"]["lead"]
     assert not any(s["changed"] for s in fourth.steps.values())
+
+
+# Both directions
+
+
+def test_the_two_directions_come_to_rest(job: Job) -> None:
+    """Twenty rounds of the one after the other, once what a person has changed is through: no further write."""
+    folder, far = job.folder, job.far
+    assert job.sync(MAIN).code == 0
+    change = json.dumps({"id": "x", "key": MAIN, "deleted": False, "status": "open", "lead": None})
+    (folder / "change.json").write_text(change, "utf-8")
+    back = ("dynamics_to_referral.yaml", "--env", "lab", "--input", "change.json")
+    far.edit_referral(MAIN, name="Another name", details={"notes": "changed"})
+    assert job.sync(MAIN).code == 0
+    assert flowrun(*back, cwd=folder, env=VARIABLES).code == 0
+    far.seen.clear()
+    for _ in range(20):
+        said = flowrun(*back, cwd=folder, env=VARIABLES)
+        assert said.code == 0, said.all
+        writes = list(far.writes)
+        assert job.sync(MAIN).code == 0  # forgets what was seen before
+        assert [*writes, *far.writes] == []

@@ -185,7 +185,7 @@ def _given(flow: Flow, name: str | None, input_: str | None) -> Iterator[dict[st
 
 def _events(flow: Flow, name: str, trigger: Trigger, text: str | None, source: str) -> Iterator[dict[str, Any]]:
     from engine.contract import Request
-    from engine.model import Manual, Webhook
+    from engine.model import Manual, Poll, Webhook
     from engine.types import plain
 
     if isinstance(trigger, Webhook):
@@ -199,6 +199,11 @@ def _events(flow: Flow, name: str, trigger: Trigger, text: str | None, source: s
             kinds = ", ".join(sorted({e.type for e in events}))
             click.echo(f"no run: the flow does not ask for {kinds or 'these events'}", err=True)
         yield from ({"name": name, "event": plain(e)} for e in wanted)
+        return
+    if isinstance(trigger, Poll):
+        if text is None:
+            raise ConfigError(f"trigger '{name}' needs an item", code="NoInput", hint="--input FILE")
+        yield {"name": name, "event": checked(text, source, None)}
         return
     schema = (trigger.manual or {}).get("inputs") if isinstance(trigger, Manual) else None
     yield {"name": name, "inputs": checked(text or "{}", source, schema)}
