@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from requests.adapters import BaseAdapter
 
 from engine.connections.entra import MemoryTokens
+from engine.connections.limits import Limits
 from engine.connections.secrets import Mask, resolver, secrets_in
 from engine.connections.session import Session, Transport, is_loopback
 from engine.contract import Clock, Connector, Context, Result, TokenStore
@@ -76,6 +77,7 @@ class TransportEntry:
     proxy: str | None = None
     ca: Annotated[str | None, Doc("File with the certificates to trust")] = None
     timeout: Annotated[Duration, Doc("For one request")] = "2m"
+    limits: Annotated[Limits, Doc("What it may ask of the service, in this process")] = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -344,6 +346,7 @@ class OpenConnections:
             ca=str(self.project.folder / given.ca) if given.ca else None,
             private=frozenset(h.lower() for h in given.private),
             timeout=seconds(given.timeout),
+            limits=given.limits,
             mask=self.project.mask,
         )
         if self.environment.emulate is None:

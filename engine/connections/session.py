@@ -11,10 +11,11 @@ import io
 import ipaddress
 import json as jsonlib
 import logging
+import math
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -25,6 +26,7 @@ from urllib3 import Retry, connection, connectionpool
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as UrllibTimeout
 
+from engine.connections.limits import Limiter, Limits
 from engine.contract import CURRENT_CALL, Clock
 from engine.errors import ConfigError, FlowrunError, RemoteError, TransientError
 
@@ -57,7 +59,8 @@ class Transport:
 
     `mounted` answers a host by an adapter of its own (the sandbox's emulators), `route` by a loopback server;
     `timeout` is seconds for one request; `max_bytes` bounds an answer; `private` lists hosts that may resolve to a
-    private address. What a refusing answer (400 and above) quotes of known secrets is masked before anyone reads it.
+    private address; `limits` are kept for the connection's own hosts. What a refusing answer (400 and above) quotes of
+    known secrets is masked before anyone reads it.
     """
 
     mounted: Mapping[str, BaseAdapter] = field(default_factory=dict)
@@ -67,6 +70,7 @@ class Transport:
     private: frozenset[str] = frozenset()
     timeout: float = 120.0
     max_bytes: int = 100 * 1024 * 1024
+    limits: Limits = field(default_factory=Limits)
     mask: Masking = field(default_factory=NoMask)
 
 
@@ -79,10 +83,11 @@ class Session:
         self.clock = clock
         self.log = log
         self._adapters: dict[str, BaseAdapter] = {}
+        self._limiter = Limiter(transport.limits, clock) if transport.limits != Limits() else None
 
     def bound(self, hosts: Iterable[str]) -> Session:
-        """The same transport and connections, bound to other hosts (a token service's, say)."""
-        other = Session(hosts, self.transport, self.clock, self.log)
+        """The same transport and connections, bound to other hosts (a token service's, say), without its limits."""
+        other = Session(hosts, replace(self.transport, limits=Limits()), self.clock, self.log)
         other._adapters = self._adapters
         return other
 
@@ -163,6 +168,13 @@ class Session:
         raise RemoteError("more than 5 redirects", code="Redirect")
 
     def _send(self, prepared: requests.PreparedRequest, timeout: float | None, read: bool) -> requests.Response:
+        if self._limiter is None:
+            return self._send_now(prepared, timeout, read)
+        deadline = CURRENT_CALL.get().deadline
+        with self._limiter.turn(math.inf if deadline is None else deadline - self.clock.monotonic()):
+            return self._send_now(prepared, timeout, read)
+
+    def _send_now(self, prepared: requests.PreparedRequest, timeout: float | None, read: bool) -> requests.Response:
         call = CURRENT_CALL.get()
         parts = urlsplit(prepared.url or "")
         host = parts.netloc.lower()
