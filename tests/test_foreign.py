@@ -128,7 +128,7 @@ def clock() -> Iterator[FakeClock]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SystemClock, "now", lambda _: fake.now())
         patch.setattr(SystemClock, "monotonic", lambda _: fake.monotonic())
-        patch.setattr(SystemClock, "sleep", lambda _, seconds: fake.sleep(seconds))
+        patch.setattr(SystemClock, "sleep", lambda _, seconds, woken=None: fake.sleep(seconds))
         yield fake
 
 
