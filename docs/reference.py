@@ -6,6 +6,7 @@ They stand between `<!-- generated: NAME -->` and `<!-- end -->`; tests/test_doc
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -55,7 +56,16 @@ def _settings(name: str, kind: type[Connector]) -> str:
     out += [f"| `{key}` | {_form(hint)} | {default} | {_doc(hint)} |" for key, hint, default in members]
     for key, hint, _ in members:
         forms = [part for part in _parts(hint) if is_dataclass(part)]
-        if forms:
+        if len(forms) == 1:
+            out += [
+                "",
+                f"The keys of `{key}`:",
+                "",
+                f"| `{key}` | form | if not given | what it is |",
+                "|---|---|---|---|",
+            ]
+            out += [f"| `{k}` | {_form(h)} | {default} | {_doc(h)} |" for k, h, default in _members(forms[0])]
+        elif forms:
             out += ["", f"The forms of `{key}`:", "", f"| `{key}` | keys | what it is |", "|---|---|---|"]
             out += [_one_form(part) for part in forms]
     return "\n".join([*out, ""])
@@ -77,7 +87,8 @@ def _members(kind: Any) -> Iterator[tuple[str, Any, str]]:
         if f.default is not MISSING:
             default = "–" if f.default in (None, "") else f"`{f.default}`"
         elif f.default_factory is not MISSING:
-            default = "–"
+            made = f.default_factory()
+            default = ", ".join(f"`{one}`" for one in made) if made and isinstance(made, list) else "–"
         yield key_of(hints[f.name], f.name), hints[f.name], default
 
 
@@ -128,8 +139,12 @@ def lab() -> str:
     out += ["    connections:"]
     for kind in emulators:
         for name, settings in kind.connections.items():
-            out += [f"      {name}:", *(f"        {key}: {value}" for key, value in settings.items())]
+            out += [f"      {name}:", *(f"        {key}: {_yaml(value)}" for key, value in settings.items())]
     return "\n".join([*out, "```", ""])
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def operations_table() -> str:

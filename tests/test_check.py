@@ -57,7 +57,7 @@ BROKEN = [
     Broken("an unknown key", f"{HEAD}⟦titel: x\n{ONE}", "UnknownKey", "did you mean 'title'?"),
     Broken("an unknown key of a step", f"{HEAD}steps:\n  a: {{compose: 1, ⟦whn: true}}\n", "UnknownKey", "did you mean 'when'?"),
     Broken("another kind's key", f"{HEAD}steps:\n  a: {{compose: 1, ⟦foreech: []}}\n", "UnknownKey", "known: "),
-    Broken("no kind", f"{HEAD}steps:\n  ⟦a: {{cal: desk.read}}\n", "NoKind", "did you mean 'call'?"),
+    Broken("no kind", f"{HEAD}steps:\n  a: {{⟦cal: desk.read}}\n", "UnknownKey", "did you mean 'call'?"),
     Broken("an empty step", f"{HEAD}steps:\n  ⟦a: {{}}\n", "NoKind", "one of append, call"),
     Broken("a step that is no object", f"{HEAD}steps:\n  a: ⟦desk.read\n", "WrongType", "object"),
     Broken("no steps", "⟦flow: f\n", "MissingKey"),
@@ -85,7 +85,7 @@ BROKEN = [
     Broken("two variables at once", f"{HEAD}variables: {{x: 0, y: 0}}\nsteps:\n  a: {{set: ⟦{{x: 1, y: 2}}}}\n", "WrongValue"),
     Broken("a status in run_after", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{run_after: {{a: ⟦failled}}, compose: 1}}\n", "NotAllowed", "did you mean 'failed'?"),
     Broken("a status in a list in run_after", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{run_after: {{a: [failed, ⟦late]}}, compose: 1}}\n", "NotAllowed", "timed_out"),
-    Broken("a trigger without a kind", f"{HEAD}triggers:\n  ⟦t: {{webhok: desk}}\n{ONE}", "NoKind", "did you mean 'webhook'?"),
+    Broken("a trigger without a kind", f"{HEAD}triggers:\n  t: {{⟦webhok: desk}}\n{ONE}", "UnknownKey", "did you mean 'webhook'?"),
     Broken("a schema that is none", f"{HEAD}steps:\n  a: {{parse: 1, schema: {{type: ⟦strng}}}}\n", "Schema"),
     Broken("a schema from elsewhere", f"{HEAD}steps:\n  a: {{parse: 1, schema: {{$ref: ⟦'https://example.com/x.json'}}}}\n", "Schema"),
     Broken("a schema that refers to nothing", f"{HEAD}steps:\n  a: {{parse: 1, schema: {{$ref: ⟦'#/$defs/x'}}}}\n", "Schema"),
@@ -98,7 +98,7 @@ BROKEN = [
     Broken("a step of another list in run_after", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{steps: {{c: {{run_after: [⟦a], compose: 1}}}}}}\n", "RunAfter"),
     Broken("a stranger among several", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{run_after: {{a: any, ⟦x: any}}, compose: 1}}\n", "RunAfter", "known: a"),
     Broken("itself in run_after", f"{HEAD}steps:\n  a: {{run_after: ⟦a, compose: 1}}\n", "RunAfter"),
-    Broken("a cycle", f"{HEAD}steps:\n  a: {{run_after: ⟦b, compose: 1}}\n  b: {{run_after: ⟦a, compose: 1}}\n", "Cycle Cycle"),
+    Broken("a cycle", f"{HEAD}steps:\n  a: {{run_after: ⟦b, compose: 1}}\n  b: {{run_after: a, compose: 1}}\n", "Cycle", "a → b → a"),
     # Connections and operations
     Broken("a connection", f"flow: f\nconnections: {{desk: ⟦dsek}}\n{ONE}", "UnknownConnection", "did you mean 'desk'?"),
     Broken("an alias", f"{HEAD}steps:\n  a: {{call: ⟦dek.read}}\n", "UnknownConnection", "did you mean 'desk'?"),
@@ -114,52 +114,52 @@ BROKEN = [
     Broken("a variable to change", f"{HEAD}variables: {{count: 0}}\nsteps:\n  a: {{increment: {{⟦cuont: 1}}}}\n", "UnknownVariable", "did you mean 'count'?"),
     # Expressions
     Broken("an expression that isn't closed", f"{HEAD}steps:\n  a: {{compose: 'x ⟦{{{{ 1'}}\n", "Expression", "close it"),
-    Broken("an expression that ends early", f"{HEAD}steps:\n  a: {{compose: '⟦{{{{ 1 + }}}}'}}\n".replace("⟦{{ 1 +", "{{ ⟦1 +"), "Expression"),
+    Broken("an expression that ends early", f"{HEAD}steps:\n  a: {{compose: '{{{{ 1 +⟦ }}}}'}}\n", "Expression"),
     Broken("an expression in a condition", f"{HEAD}steps:\n  a: {{when: 1 ⟦) 2, compose: 1}}\n", "Expression"),
     Broken("a name", f"{HEAD}steps:\n  a: {{compose: '{{{{ ⟦varables.x }}}}'}}\n", "UnknownName", "did you mean 'variables'?"),
     Broken("a name in a condition", f"{HEAD}steps:\n  a: {{when: 1 == ⟦item, compose: 1}}\n", "UnknownName"),
-    Broken("a step in an expression", f"{HEAD}steps:\n  first: {{compose: 1}}\n  b: {{compose: 'x {{{{ ⟦steps.frist.body }}}}'}}\n", "UnknownStep", "did you mean 'first'?"),
-    Broken("the second of two", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{compose: '{{{{ steps.a.body }}}} {{{{ ⟦steps.x.body }}}}'}}\n", "UnknownStep"),
-    Broken("a step by index", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{compose: \"{{{{ ⟦steps['x'].body }}}}\"}}\n", "UnknownStep", "known: a, b"),
-    Broken("a parameter", f"{HEAD}parameters: {{source: {{}}}}\nsteps:\n  a: {{compose: '{{{{ ⟦parameters.sorce }}}}'}}\n", "UnknownParameter", "did you mean 'source'?"),
-    Broken("a variable", f"{HEAD}variables: {{count: 0}}\nsteps:\n  a: {{compose: '{{{{ ⟦variables.cuont }}}}'}}\n", "UnknownVariable", "did you mean 'count'?"),
-    Broken("a member of a step", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{compose: '{{{{ ⟦steps.a.id }}}}'}}\n", "UnknownMember", "did you mean steps.a.body.id?"),
-    Broken("a member of the run", f"{HEAD}steps:\n  a: {{compose: '{{{{ ⟦run.nme }}}}'}}\n", "UnknownMember", "known: environment, flow, id"),
-    Broken("a member of an event", f"{HEAD}triggers: {{t: {{webhook: desk}}}}\nsteps:\n  a: {{compose: '{{{{ ⟦trigger.event.subjct }}}}'}}\n", "UnknownMember", "did you mean 'subject'?"),
-    Broken("a member of what started by hand", f"{HEAD}triggers: {{t: {{manual: null}}}}\nsteps:\n  a: {{compose: '{{{{ ⟦trigger.event }}}}'}}\n", "UnknownMember", "known: inputs"),
-    Broken("a member of a closed type", f"{HEAD}steps:\n  a: {{call: desk.lookup, with: {{id: x}}}}\n  b: {{compose: '{{{{ ⟦steps.a.body.nam }}}}'}}\n", "UnknownMember", "did you mean 'name'?"),
+    Broken("a step in an expression", f"{HEAD}steps:\n  first: {{compose: 1}}\n  b: {{compose: 'x {{{{ steps.⟦frist.body }}}}'}}\n", "UnknownStep", "did you mean 'first'?"),
+    Broken("the second of two", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{compose: '{{{{ steps.a.body }}}} {{{{ steps.⟦x.body }}}}'}}\n", "UnknownStep"),
+    Broken("a step by index", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{compose: \"{{{{ steps[⟦'x'].body }}}}\"}}\n", "UnknownStep", "known: a, b"),
+    Broken("a parameter", f"{HEAD}parameters: {{source: {{}}}}\nsteps:\n  a: {{compose: '{{{{ parameters.⟦sorce }}}}'}}\n", "UnknownParameter", "did you mean 'source'?"),
+    Broken("a variable", f"{HEAD}variables: {{count: 0}}\nsteps:\n  a: {{compose: '{{{{ variables.⟦cuont }}}}'}}\n", "UnknownVariable", "did you mean 'count'?"),
+    Broken("a member of a step", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{compose: '{{{{ steps.a.⟦id }}}}'}}\n", "UnknownMember", "did you mean steps.a.body.id?"),
+    Broken("a member of the run", f"{HEAD}steps:\n  a: {{compose: '{{{{ run.⟦nme }}}}'}}\n", "UnknownMember", "known: environment, flow, id"),
+    Broken("a member of an event", f"{HEAD}triggers: {{t: {{webhook: desk}}}}\nsteps:\n  a: {{compose: '{{{{ trigger.event.⟦subjct }}}}'}}\n", "UnknownMember", "did you mean 'subject'?"),
+    Broken("a member of what started by hand", f"{HEAD}triggers: {{t: {{manual: null}}}}\nsteps:\n  a: {{compose: '{{{{ trigger.⟦event }}}}'}}\n", "UnknownMember", "known: inputs"),
+    Broken("a member of a closed type", f"{HEAD}steps:\n  a: {{call: desk.lookup, with: {{id: x}}}}\n  b: {{compose: '{{{{ steps.a.body.⟦nam }}}}'}}\n", "UnknownMember", "did you mean 'name'?"),
     Broken("a function", f"{HEAD}steps:\n  a: {{compose: '{{{{ ⟦lenght([]) }}}}'}}\n", "UnknownFunction", "did you mean 'length'?"),
     Broken("a connector's function", f"{HEAD}steps:\n  a: {{compose: '{{{{ ⟦desk.twise(1) }}}}'}}\n", "UnknownFunction", "did you mean 'desk.twice'?"),
     Broken("a filter", f"{HEAD}steps:\n  a: {{compose: '{{{{ 1 | ⟦lenght }}}}'}}\n", "UnknownFunction", "did you mean 'length'?"),
     Broken("too many arguments", f"{HEAD}steps:\n  a: {{compose: '{{{{ 1 + ⟦length([], 2) }}}}'}}\n", "Arguments", "length(list)"),
     Broken("too few arguments", f"{HEAD}steps:\n  a: {{compose: '{{{{ ⟦length() }}}}'}}\n", "Arguments", "length(list)"),
-    Broken("a later step", f"{HEAD}steps:\n  a: {{compose: '{{{{ ⟦steps.b.body }}}}'}}\n  b: {{compose: 1}}\n", "NotBefore", "move the step"),
-    Broken("a step of a branch side by side", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{run_after: {{}}, compose: '{{{{ ⟦steps.a.body }}}}'}}\n", "NotBefore", "add run_after: a"),
-    Broken("itself", f"{HEAD}steps:\n  a: {{when: ⟦steps.a.body == 1, compose: 1}}\n", "NotBefore"),
-    Broken("a step inside itself", f"{HEAD}steps:\n  a: {{if: ⟦steps.b.body == 1, then: {{b: {{compose: 1}}}}}}\n", "NotBefore"),
-    Broken("the other branch", f"{HEAD}steps:\n  a: {{if: true, then: {{b: {{compose: 1}}}}, else: {{c: {{compose: '{{{{ ⟦steps.b.body }}}}'}}}}}}\n", "NotBefore"),
-    Broken("into a loop", f"{HEAD}steps:\n  a: {{foreach: [1], steps: {{b: {{compose: 1}}}}}}\n  c: {{compose: '{{{{ ⟦steps.b.body }}}}'}}\n", "IntoLoop", "give the loop a `result:`"),
-    Broken("into a loop from its own list", f"{HEAD}steps:\n  a: {{foreach: '⟦steps.b.body', steps: {{b: {{compose: 1}}}}}}\n", "IntoLoop"),
-    Broken("into a loop from the outputs", f"{HEAD}steps:\n  a: {{until: true, steps: {{b: {{compose: 1}}}}}}\noutputs: {{x: '{{{{ ⟦steps.b.body }}}}'}}\n", "IntoLoop", "steps.a.body"),
+    Broken("a later step", f"{HEAD}steps:\n  a: {{compose: '{{{{ steps.⟦b.body }}}}'}}\n  b: {{compose: 1}}\n", "NotBefore", "move the step"),
+    Broken("a step of a branch side by side", f"{HEAD}steps:\n  a: {{compose: 1}}\n  b: {{run_after: {{}}, compose: '{{{{ steps.⟦a.body }}}}'}}\n", "NotBefore", "add run_after: a"),
+    Broken("itself", f"{HEAD}steps:\n  a: {{when: steps.⟦a.body == 1, compose: 1}}\n", "NotBefore"),
+    Broken("a step inside itself", f"{HEAD}steps:\n  a: {{if: steps.⟦b.body == 1, then: {{b: {{compose: 1}}}}}}\n", "NotBefore"),
+    Broken("the other branch", f"{HEAD}steps:\n  a: {{if: 1 < 2, then: {{b: {{compose: 1}}}}, else: {{c: {{compose: '{{{{ steps.⟦b.body }}}}'}}}}}}\n", "NotBefore"),
+    Broken("into a loop", f"{HEAD}steps:\n  a: {{foreach: [1], steps: {{b: {{compose: 1}}}}}}\n  c: {{compose: '{{{{ steps.⟦b.body }}}}'}}\n", "IntoLoop", "give the loop a `result:`"),
+    Broken("into a loop from its own list", f"{HEAD}steps:\n  a: {{foreach: 'steps.⟦b.body', steps: {{b: {{compose: 1}}}}}}\n", "IntoLoop"),
+    Broken("into a loop from the outputs", f"{HEAD}steps:\n  a: {{until: true, steps: {{b: {{compose: 1}}}}}}\noutputs: {{x: '{{{{ steps.⟦b.body }}}}'}}\n", "IntoLoop", "steps.a.body"),
     Broken("a step in a trigger", f"{HEAD}triggers: {{t: {{manual: null, key: ⟦steps.a.body}}}}\n{ONE}", "NotBefore"),
     Broken("a loop's name outside", f"{HEAD}steps:\n  a: {{foreach: [1], as: row, steps: {{b: {{compose: '{{{{ row }}}}'}}}}}}\n  c: {{compose: '{{{{ ⟦row }}}}'}}\n", "UnknownName"),
-    Broken("an output", f"{HEAD}{ONE}outputs: {{x: '{{{{ ⟦steps.b.body }}}}'}}\n", "UnknownStep"),
+    Broken("an output", f"{HEAD}{ONE}outputs: {{x: '{{{{ steps.⟦b.body }}}}'}}\n", "UnknownStep"),
     Broken("an alert's call", f"{HEAD}{ONE}alerts: {{to: desk.⟦sned}}\n", "UnknownOperation", "did you mean 'send'?"),
     # YAML
     Broken("a key twice", f"{HEAD}steps:\n  a: {{compose: 1}}\n  ⟦a: {{compose: 2}}\n", "DuplicateKey", "remove or rename"),
     Broken("an expression without quotes", f"{HEAD}steps:\n  a:\n    compose: ⟦{{{{ steps.b }}}}\n", "UnquotedTemplate", 'put quotes around it: "{{ … }}"'),
-    Broken("an expression without quotes, with text after it", f"{HEAD}steps:\n  a:\n    compose: {{{{ 1 }}}} ⟦x\n", "YamlSyntax", "put quotes around"),
+    Broken("an expression without quotes, with text after it", f"{HEAD}steps:\n  a:\n    compose: ⟦{{{{ 1 }}}} x\n", "UnquotedTemplate", "put quotes around"),
     Broken("an expression without quotes in a list", f"{HEAD}steps:\n  a:\n    compose: [1, ⟦{{{{ x }}}}]\n", "UnquotedTemplate", "put quotes around"),
     Broken("a tab", f"{HEAD}steps:\n⟦\ta: {{compose: 1}}\n", "YamlSyntax", "indent with spaces"),
-    Broken("a colon in a text", f"{HEAD}title: this⟦: that\n{ONE}", "YamlSyntax", "needs quotes"),
+    Broken("a colon in a text", f"{HEAD}title: this⟦: that\n{ONE}", "YamlSyntax", "in quotes"),
     Broken("a tag", f"{HEAD}steps:\n  a: {{compose: ⟦!secret x}}\n", "Tag", "no YAML tags"),
     Broken("a tag on an object", f"{HEAD}steps:\n  a: {{compose: ⟦!thing {{x: 1}}}}\n", "Tag", "no YAML tags"),
     Broken("a tag on a list", f"{HEAD}steps:\n  a: {{compose: ⟦!!set [x]}}\n", "Tag", "no YAML tags"),
     Broken("a tag that doesn't fit", f"{HEAD}steps:\n  a: {{compose: ⟦!!int x}}\n", "Tag", "no YAML tags"),
-    Broken("a merge of a text", f"{HEAD}steps:\n  a: {{compose: {{<<: ⟦x}}}}\n", "Merge"),
-    Broken("an alias of nothing", f"{HEAD}steps:\n  a: {{compose: ⟦*x}}\n", "YamlSyntax"),
+    Broken("a merge of a text", f"{HEAD}steps:\n  a: {{compose: {{⟦<<: x}}}}\n", "Merge"),
+    Broken("an alias of nothing", f"{HEAD}steps:\n  a: {{compose: ⟦*x}}\n", "Alias"),
     Broken("two documents", f"{HEAD}{ONE}⟦---\nflow: g\n", "YamlSyntax"),
-    Broken("a bracket that isn't closed", f"{HEAD}steps: {{a: {{compose: [1}}⟦\n".replace("1}⟦", "1⟦}"), "YamlSyntax"),
+    Broken("a bracket that isn't closed", f"{HEAD}steps: {{a: {{compose: ⟦[1}}\n", "YamlSyntax"),
     Broken("a character that YAML forbids", f"{HEAD}title: 'x⟦\x07'\n{ONE}", "YamlSyntax"),
 ]
 # fmt: on
@@ -190,11 +190,11 @@ def test_several_faults_are_all_found_in_the_order_of_the_text() -> None:
         "steps:\n"
         "  a: {call: desk.lookup, with: {id: x, ⟦lmit: 1}}\n"
         "  b: {call: desk.⟦reed}\n"
-        "  c: {compose: '{{ ⟦steps.x.body }} {{ ⟦nothing }}'}\n"
+        "  c: {compose: '{{ steps.⟦x.body }} {{ ⟦nothing }}'}\n"
         "  d: {increment: {⟦m: 1}}\n"
         "  ⟦e: {what: 1}\n"
         "  f: {run_after: [⟦z], compose: 1}\n"
-        "outputs: {x: '{{ ⟦parameters.p }}'}\n"
+        "outputs: {x: '{{ parameters.⟦p }}'}\n"
     )
     findings = found(text)
     assert [(f.place.line, f.place.column) for f in findings] == places, "\n".join(map(str, findings))
@@ -222,9 +222,9 @@ def test_load_flow_raises_all_findings() -> None:
 def test_a_finding_shows_its_line() -> None:
     (finding,) = found(f"{HEAD}steps:\n  a: {{cal: desk.read}}\n")
     assert str(finding).split("\n")[:3] == [
-        "f.yaml:4:3: error[NoKind]: steps.a: no key says what it does",
+        "f.yaml:4:7: error[UnknownKey]: unknown key 'cal'",
         "    4 |   a: {cal: desk.read}",
-        "          ^",
+        "              ^",
     ]
 
 
@@ -238,7 +238,7 @@ def test_a_finding_names_its_step() -> None:
 
 def test_a_near_miss_in_an_open_type_is_a_warning() -> None:
     text, places = marked(
-        f"{HEAD}steps:\n  a: {{call: desk.find, with: {{id: x}}}}\n  b: {{compose: '{{{{ ⟦steps.a.body.nmae }}}}'}}\n"
+        f"{HEAD}steps:\n  a: {{call: desk.find, with: {{id: x}}}}\n  b: {{compose: '{{{{ steps.a.body.⟦nmae }}}}'}}\n"
         "  c: {compose: '{{ steps.a.body.something_else }}'}\n"
     )
     flow, (finding,) = check(load(text, "f.yaml"), CATALOG)
@@ -264,7 +264,7 @@ def test_a_broken_connector_is_a_finding() -> None:
             raise ConfigError("no module named x", code="Plugin", hint="install it")
 
     _, (finding,) = check(load(f"{HEAD}{ONE}", "f.yaml"), Catalog({}, Entries(desk=None)))
-    assert (finding.code, finding.hint, finding.place.line, finding.place.column) == ("Plugin", "install it", 2, 21)
+    assert (finding.code, finding.hint, finding.place.line, finding.place.column) == ("Connector", "install it", 2, 21)
 
 
 # What is right
@@ -331,7 +331,7 @@ VALID = {
         flow: braces
         steps:
           a: {compose: "{{ {'x': {'y': 1}} }} } {{ '}}' }} {{ \\"{{\\" }}"}
-          b: {compose: "{% no block %} {# no comment #} ${x} {x}"}
+          b: {compose: "{% no block %} ${x} {x}"}
         """,
     "functions and filters": """
         flow: functions
@@ -352,13 +352,16 @@ def test_valid(name: str) -> None:
 
 @pytest.mark.parametrize("file", sorted(FLOWS.glob("*.yaml")), ids=lambda f: f.stem)
 def test_the_documents_of_the_rules_are_valid(file: Path) -> None:
-    assert [str(f) for f in found(file.read_text(encoding="utf-8").partition("\n---\n")[0])] == []
+    findings = found(file.read_text(encoding="utf-8").partition("\n---\n")[0])
+    assert [str(f) for f in findings if f.severity == "error"] == []
 
 
 SHIPPED = sorted((Path(__file__).parent.parent / "flows").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("file", [f for f in SHIPPED if f.stem != "connections"], ids=lambda f: f.stem)
+@pytest.mark.parametrize(
+    "file", [f for f in SHIPPED if f.stem != "connections" and "." not in f.stem], ids=lambda f: f.stem
+)
 def test_the_flows_that_ship_are_valid(file: Path) -> None:
     from connectors.dynamics365.connector import Dynamics365
     from connectors.partner_center.connector import PartnerCenter

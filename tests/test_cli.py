@@ -388,8 +388,8 @@ def test_check_points_at_line_and_column_of_everything_at_once(home: Path) -> No
     assert found.keys() == {code for _, code in mistakes.values()}
     places = {
         "UnknownOperation": "update_referal\n",
-        "UnknownStep": "steps.get_refferal",
-        "UnknownParameter": "parameters.lead_sorce",
+        "UnknownStep": "get_refferal",
+        "UnknownParameter": "lead_sorce",
         "UnknownKey": "citty",
     }
     for code, word in places.items():

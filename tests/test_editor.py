@@ -535,7 +535,7 @@ def test_the_schema_is_valid_small_and_portable(schemas: dict[str, Path], kind: 
     assert len(text) < 260_000
     refs = set(re.findall(r'"\$ref": "#/\$defs/([^"]+)"', text))
     assert refs <= schema["$defs"].keys()
-    assert '"x-' not in text
+    assert not re.search(r'"x-[a-z]+":', text)
     found = sorted(set(patterns(schema)))
     program = "for (const p of JSON.parse(process.argv[1])) new RegExp(p, 'u')"
     subprocess.run([node(), "-e", program, json.dumps(found)], check=True)

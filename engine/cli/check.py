@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.contract import Connector
+    from engine.loader import Document
 
 
 @click.command()
@@ -22,28 +23,77 @@ if TYPE_CHECKING:
 @click.option("--env", "environment", help="Environment whose connections are used (default: sandbox).")
 @click.option("--connect", multiple=True, metavar="ALIAS=CONNECTION", help="Swaps a connection.")
 @click.option("--connections", type=click.Path(path_type=Path), help="The connections.yaml to use.")
-@click.option("--json", "as_json", is_flag=True, help="One finding a line as JSON.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    help="text for people, json: one finding a line, sarif: SARIF 2.1.0 for code hosts and editors.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def check(
-    flows: tuple[Path, ...], environment: str | None, connect: tuple[str, ...], connections: Path | None, as_json: bool
+    flows: tuple[Path, ...],
+    environment: str | None,
+    connect: tuple[str, ...],
+    connections: Path | None,
+    form: str,
+    as_json: bool,
 ) -> int:
-    """Finds every mistake in FLOWS before anything runs. Exit code 2 if there is one."""
+    """Finds every mistake in FLOWS before anything runs. Exit code 2 if there is one, not for warnings."""
     from engine.loader import check as check_document
     from engine.local.starts import Folder
 
-    failed = False
+    form = "json" if as_json else form
+    failed, every = False, []
     for flow in flows:
         workspace = Workspace.open(flow.parent, connections, environment)
-        catalog = replace(workspace.catalog, flows=Folder(flow.parent))
-        program, findings = check_document(load_document(flow), catalog, pairs(connect, "--connect"))
+        catalog = replace(workspace.catalog, flows=Folder(flow.parent), files=Beside(flow.parent))
+        program, findings = check_document(_document(flow), catalog, pairs(connect, "--connect"))
         failed = failed or program is None
-        for finding in findings:
-            click.echo(json.dumps(finding.json(), ensure_ascii=False) if as_json else str(finding))
-        if not as_json:
+        every += findings
+        for finding in findings if form != "sarif" else ():
+            click.echo(json.dumps(finding.json(), ensure_ascii=False) if form == "json" else str(finding))
+        if form == "text":
             steps = len(program.flow.all_steps) if program else 0
             errors = sum(f.severity == "error" for f in findings)
             said = f"{steps} steps, fine" if program else f"{errors} error{'s' * (errors != 1)}"
             click.echo(f"{flow}: {said}", err=program is None)
+    if form == "sarif":
+        from importlib.metadata import version
+
+        from engine.loader.sarif import sarif
+
+        click.echo(json.dumps(sarif(every, version("flowrun-engine")), indent=2, ensure_ascii=False))
     return WRONG if failed else YES
+
+
+class Beside(Collection[str]):
+    """The files that can be named from a folder: by paths relative to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (self.folder / name).is_file()
+
+    def __iter__(self) -> Iterator[str]:
+        files = (p for p in self.folder.rglob("*.json") if not any(part.startswith(".") for part in p.parts))
+        return iter(sorted(p.relative_to(self.folder).as_posix() for p in files))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _document(flow: Path) -> Document:
+    """A document as it is on disk: one that is no UTF-8 has a finding. Raises ConfigError."""
+    from engine.loader import load
+
+    if str(flow) == "-":
+        return load_document(flow)
+    try:
+        return load(flow.read_bytes(), str(flow))
+    except OSError as error:
+        raise ConfigError(f"can't read {flow}: {error.strerror}", code="NoFile") from error
 
 
 @click.command()

@@ -1,44 +1,56 @@
 """Checks a whole document before anything runs: every finding at once, each with its place, pure.
 
 The schema finds what a part may hold; then names, order, connections, expressions and their members are looked at.
-Parts that do not fit the schema are set aside, so that the rest is still checked.
+Parts that do not fit the schema are set aside, so that the rest is still checked and nothing is said twice.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import model
 from engine.calls import ALERT
-from engine.contract import Connector, Event, Operation
+from engine.contract import Connector, Operation
 from engine.effects import Program
-from engine.errors import ConfigError, did_you_mean
-from engine.expressions import ExpressionError, Expressions, Function, arity_message, bare, segments
-from engine.loader.document import Document, Path, load
+from engine.errors import ConfigError, DataError, did_you_mean
+from engine.expressions import Expressions, Function
+from engine.loader.document import Document, Lost, Path, load, value_at
 from engine.loader.findings import DocumentError, Finding
-from engine.loader.fit import at, faults_of_schema, fit
-from engine.loader.references import Chain, References, holding, references, texts
-from engine.loader.schema import flow_schema, input_schema, output_schema
-from engine.types import JSON, fields, type_name
+from engine.loader.fit import compare, fit
+from engine.loader.misfits import ANYTHING
+from engine.loader.names import AT_START, ROOTS, Where
+from engine.loader.order import Order
+from engine.loader.races import Access, races
+from engine.loader.reading import Reading, case_misses
+from engine.loader.references import pieces
+from engine.loader.schema import flow_schema, input_schema, templated
+from engine.loader.shapes import ANY, WHOLE, Shape, items
+from engine.loader.taint import secured
+from engine.loader.triggers import check_trigger, is_time
+from engine.loader.user_schema import faults_of_schema
+from engine.loader.words import nearest
+from engine.types import JSON, type_name
 
-ROOTS = frozenset({"trigger", "parameters", "variables", "steps", "run"})
-RECORD = frozenset({"status", "body", "error", "outputs"})
-RUN = frozenset({"id", "flow", "environment"})
+# Findings about a name that the document has to define: what sort of name it is.
+NAMED = {
+    "UnknownConnection": "connection", "UnknownStep": "step", "RunAfter": "step", "UnknownVariable": "variable",
+    "UnknownParameter": "parameter", "UnknownName": "name", "UnknownMember": "member",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Catalog:
     """What a document may use: functions, connectors by the connection entries of the environment, other flows by name.
 
-    Looking a connector up may raise ConfigError (a broken plugin).
+    Looking a connector up may raise ConfigError (a broken plugin). `files` are those beside the flow, if known.
     """
 
     functions: Mapping[str, Function] = field(default_factory=dict)
     connections: Mapping[str, type[Connector]] = field(default_factory=dict)
     flows: Mapping[str, Document] = field(default_factory=dict)
+    files: Collection[str] | None = None
 
 
 def load_flow(text: str, file: str, catalog: Catalog, connect: Mapping[str, str] | None = None) -> Program:
@@ -56,15 +68,35 @@ def check(
 
     `connect` swaps connections: alias → entry; `around` names the flows that run this one.
     """
-    if isinstance(document.data, dict):
-        program = _Checker(document, catalog, connect or {}, around).check()
-    else:
-        program = None
-        if not document.findings:
-            document.report(document.place(()), "WrongType", "a flow is an object", found=type_name(document.data))
-    unique = {(f.place, f.code, f.message): f for f in document.findings}
-    findings = sorted(unique.values(), key=lambda f: (f.place.file != document.file, f.place))
+    copy = replace(document, findings=list(document.findings), dropped=set(document.dropped), spelt={})
+    program = None
+    if isinstance(copy.data, dict):
+        program = _Checker(copy, catalog, connect or {}, around).check()
+    elif not copy.findings:
+        copy.report(copy.place(()), "WrongType", "a flow is an object", expected="`flow: NAME` and `steps:`",
+                    found=type_name(copy.data))  # fmt: skip
+    unique = {(f.place, f.code, f.message): f for f in copy.findings}
+    findings = _grouped(sorted(unique.values(), key=lambda f: (f.place.file != document.file, f.place)))
     return (None if any(f.severity == "error" for f in findings) else program), findings
+
+
+def _grouped(findings: list[Finding]) -> list[Finding]:
+    """One finding for one unknown name: the first, with the lines of the others."""
+    first: dict[tuple[str, str, str], int] = {}
+    lines: dict[int, list[int]] = {}
+    out: list[Finding] = []
+    for finding in findings:
+        kind = NAMED.get(finding.code) if finding.found.count("'") == 2 else None
+        key = (finding.place.file, kind or "", finding.message if kind == "member" else finding.found)
+        if kind and key in first:
+            lines.setdefault(first[key], []).append(finding.place.line)
+            continue
+        first.setdefault(key, len(out))
+        out.append(finding)
+    for i, others in lines.items():
+        more = ", ".join(map(str, dict.fromkeys(others)))
+        out[i] = replace(out[i], message=f"{out[i].message} (also in line {more})")
+    return out
 
 
 class _Checker:
@@ -79,68 +111,81 @@ class _Checker:
         self.entries: dict[str, str] = {}  # alias → entry
         self.operations: dict[str, Operation] = {}
         self.aliases: dict[str, type[Connector]] = {}
-        self.paths: dict[str, Path] = {}  # step → its path in the document
-        self.homes: dict[str, Path] = {}  # step → path of the list it stands in
-        self.before: dict[str, frozenset[str]] = {}  # step → steps that have ended when it begins
-        self.reads: dict[str, set[str]] = {}
-        self.tainted: dict[str, set[str]] = {}  # step → of inputs, outputs
-        self.secret_variables: set[str] = set()
-        self._references: dict[str, References] = {}
 
-    def report(self, path: Path, code: str, message: str, *, key: bool = False, inside: str = "", **more: Any) -> None:
-        step = _step_of(path)
-        self.document.report(self.document.place(path, key=key, inside=inside), code, message, step=step, **more)
+    def report(
+        self,
+        path: Path,
+        code: str,
+        message: str,
+        *,
+        key: bool = False,
+        at: int | None = None,
+        step: str = "",
+        **more: Any,
+    ) -> None:
+        """Adds a finding; names in what was set aside are known, whatever they are."""
+        dropped = self.document.dropped
+        if code in NAMED and more.get("found", "").strip("'") in dropped:
+            return
+        if code == "UnknownStep" and ANYTHING in dropped:
+            return
+        place = self.document.place(path, key=key, at=at)
+        self.document.report(place, code, message, step=step or _step_of(path), **more)
 
     def check(self) -> Program | None:
-        self._connections()
-        called = {text for _, text in texts(self.document.data) if text in self.operations}
-        schema = flow_schema({name: input_schema(self.operations[name]) for name in sorted(called)})
-        data = copy.deepcopy(self.document.data)
-        fit(self.report, schema, data)
-        if not isinstance(self.document.data.get("steps"), dict):
-            return None  # without steps every reference to one would be a finding of its own
-        flow = model.build(data)
+        flow = self._model()
+        if flow is None:
+            return None
         functions = dict(self.catalog.functions)
         for alias, connector in self.aliases.items():
             functions |= {f"{alias}.{n}": Function(f"{alias}.{n}", f) for n, f in connector.functions.items()}
-        self.expressions = Expressions(functions)
         self.flow = flow
-        self._names()
-        self.loops = {name: step for name, step in flow.all_steps.items() if isinstance(step, model.LOOPS)}
-        self._order(("steps",), flow.steps, frozenset())
-        for name, step in flow.all_steps.items():
-            self._step(name, step)
+        self.order = Order(flow, self.document, self.report)
+        expressions = Expressions(functions)
+        self.reading = Reading(flow, self.document, self.order, expressions, self.operations, self.aliases, self.report)
+        self._declarations()
         for name, trigger in flow.triggers.items():
-            self._expressions(trigger, ("triggers", name), None, roots=frozenset({"trigger", "parameters"}))
-            self._schemas(("triggers", name, "schema"), ("triggers", name, "manual", "inputs"))
-            hook: str | None = getattr(trigger, "webhook", None)
-            if hook is not None and hook not in flow.connections:
-                self._unknown(("triggers", name, "webhook"), "connection", hook, set(flow.connections))
-        self._expressions(flow, (), None)
+            self._trigger(("triggers", name), trigger)
+        self._steps(("steps",), flow.steps, {})
+        self.reading.fields(flow, (), Where())
         if flow.alerts is not None:
-            self._expressions(flow.alerts, ("alerts",), None, roots=ROOTS | {"error"})
+            self.reading.fields(flow.alerts, ("alerts",), Where(ALERT, roots=ROOTS | {"error"}))
             self._operation(("alerts", "to"), flow.alerts.to)
-        self._taint()
-        secure = {name: frozenset(parts) for name, parts in self.tainted.items() if parts}
-        reads = {name: frozenset(steps) for name, steps in self.reads.items()}
-        return Program(flow, self.expressions, self.operations, secure, reads, self.entries, self.flows)
+        races(self.order, self.reading.accesses, self.report)
+        secure = secured(flow, self.operations, self.order, self.reading.chains)
+        reads = {name: frozenset(steps) for name, steps in self.reading.reads.items() if name != ALERT}
+        return Program(flow, expressions, self.operations, secure, reads, self.entries, self.flows)
 
     # Connections and schema
 
-    def _connections(self) -> None:
-        given = self.document.data.get("connections")
-        given = given if isinstance(given, dict) else {}
+    def _model(self) -> model.Flow | None:
+        """The flow as far as it fits the schema; None if there is nothing to look at."""
+        given = value_at(self.document.data, ("connections",))
+        if not isinstance(given, dict):  # it may be misspelt
+            given = next((v for k, v in self.document.data.items() if nearest(k, {"connections"})), None)
+        self._connections(given if isinstance(given, dict) else {})
+        called = {text for _, text, _ in pieces(self.document.data) if text in self.operations}
+        schema = flow_schema({name: input_schema(self.operations[name]) for name in sorted(called)})
+        data = fit(self.report, schema, self.document)
+        if not isinstance(value_at(self.document.data, ("steps",)), dict):
+            return None  # without steps every reference to one would be a finding of its own
+        try:
+            return model.build(data)
+        except DataError:
+            return None  # what is in the way has been reported
+
+    def _connections(self, given: Mapping[str, JSON]) -> None:
         for alias in self.connect.keys() - given.keys():
-            hint = did_you_mean(alias, set(given))
-            self.report(
-                ("connections",), "UnknownConnection", f"--connect names no alias '{alias}'", key=True, hint=hint
-            )
+            self.report(("connections",), "UnknownConnection", f"--connect names no alias '{alias}'", key=True,
+                        hint=did_you_mean(alias, set(given)))  # fmt: skip
         for alias, named in given.items():
             entry = self.entries[alias] = self.connect.get(alias) or str(named)
+            if isinstance(named, Lost) or not isinstance(named, str):
+                continue
             try:
                 connector = self.catalog.connections.get(entry)
             except ConfigError as error:
-                self.report(("connections", alias), error.code, error.message, hint=error.hint)
+                self.report(("connections", alias), "Connector", error.message, hint=error.hint)
                 continue
             if connector is None:
                 self._unknown(("connections", alias), "connection", entry, set(self.catalog.connections))
@@ -150,331 +195,184 @@ class _Checker:
 
     def _unknown(self, path: Path, what: str, name: str, known: set[str], **more: Any) -> None:
         hint = did_you_mean(name, known)
-        self.report(path, f"Unknown{what.title()}", f"unknown {what} '{name}'", found=f"'{name}'", hint=hint, **more)
+        self.report(
+            path, f"Unknown{what.title()}", f"unknown {what} '{name}'", found=f"'{name}'", **{"hint": hint, **more}
+        )
 
-    # Names and order
+    def _undeclared(self, path: Path, what: str, name: str, known: Mapping[str, Any], **more: Any) -> None:
+        hint = did_you_mean(name, set(known))
+        if what == "connection" and name in self.catalog.connections and not hint.startswith("did"):
+            hint = f"declare it: `connections: {{{name}: {name}}}`"
+        self._unknown(path, what, name, set(known), hint=hint or f"declare it: `{what}s: {{{name}: …}}`", **more)
 
-    def _names(self) -> None:
-        for path, block in model.walk(self.flow):
-            for name in block:
-                if name in self.paths:
-                    first = self.document.place(self.paths[name], key=True)
-                    self.report((*path, name), "DuplicateStep", f"step '{name}' stands in line {first.line} already",
-                                key=True, hint="step names are unique in the whole document")  # fmt: skip
-                else:
-                    self.paths[name], self.homes[name] = (*path, name), path
+    # Declarations and triggers
 
-    def _order(self, path: Path, block: Mapping[str, model.Step], outer: frozenset[str]) -> None:
-        """Which steps have ended before each one begins; reports strangers and cycles in run_after."""
-        after = model.predecessors(block)
-        astray: set[str] = set()
-        for name, preds in after.items():
-            for pred in [p for p in preds if p not in block or p == name]:
-                where = (*path, name, "run_after")
-                message = "a step can't run after itself" if pred == name else f"'{pred}' is no step beside '{name}'"
-                self.report(where, "RunAfter", message, inside=pred, hint=did_you_mean(pred, set(block) - {name}))
-                astray.add(name)
-        ended = {name: frozenset(self.paths) for name in astray}  # after a stranger: nobody knows after what
-        self.before |= ended
-        waiting = {name: preds for name, preds in after.items() if name not in ended}
-        while ready := [name for name, preds in waiting.items() if preds.keys() <= ended.keys()]:
-            for name in ready:
-                done = outer.union(*(ended[p] | {p} | self._inside(block[p]) for p in waiting.pop(name)))
-                ended[name] = self.before[name] = done
-        while idle := [n for n in waiting if not any(n in preds for preds in waiting.values())]:
-            for name in idle:  # waits for the cycle, but isn't on it
-                self.before[name] = frozenset(self.paths)
-                del waiting[name]
-        for name in waiting:
-            others = " → ".join(waiting)
-            self.report((*path, name, "run_after"), "Cycle", f"'{name}' waits for itself: {others}")
-            self.before[name] = outer
+    def _declarations(self) -> None:
+        """First values: they are kept as they are written, and have to be of the type that is declared."""
+        for name, parameter in self.flow.parameters.items():
+            path: Path = ("parameters", name, "default")
+            default = parameter.default
+            given = value_at(self.document.data, ("parameters", name))
+            declared = given.get("type", "string") if isinstance(given, dict) else None
+            reference = isinstance(default, str) and ("${" in default or isinstance(default, Lost))
+            if default is not None and not reference and declared == parameter.type:
+                compare(lambda p, *rest, path=path, **more: self.report((*path, *p), *rest, **more),
+                        {"type": parameter.type}, default, f"{name}.default")  # fmt: skip
+            self._unevaluated(
+                path, default, "a default is not evaluated", "give the value with --set, or compose it in a step"
+            )
+        for name, first in self.flow.variables.items():
+            path = ("variables", name)
+            if isinstance(first, dict) and set(first) == {"type"}:
+                types = {"enum": ["string", "number", "integer", "boolean", "array", "object"]}
+                compare(
+                    lambda p, *rest, path=path, **more: self.report((*path, "type", *p), *rest, **more),
+                    types,
+                    first["type"],
+                )
+            self._unevaluated(
+                path, first, "a variable's first value is not evaluated", "set it by a step: `set: {NAME: …}`"
+            )
+
+    def _unevaluated(self, path: Path, value: JSON, message: str, hint: str) -> None:
+        for inner, text, key in pieces(value, path):
+            if "{{" in text and not key:
+                self.report(inner, "NotEvaluated", message, at=text.find("{{"), severity="warning", hint=hint)
+
+    def _trigger(self, path: Path, trigger: model.Trigger) -> None:
+        connector = None
+        if isinstance(trigger, model.Webhook):
+            if trigger.webhook in self.flow.connections:
+                connector = self.aliases.get(trigger.webhook)
+            elif trigger.webhook:
+                self._unknown((*path, "webhook"), "connection", trigger.webhook, set(self.flow.connections))
+        if isinstance(trigger, model.Poll):
+            self._operation((*path, "poll"), trigger.poll)
+        given = value_at(self.document.data, path)
+        check_trigger(trigger, given, path, connector, self.catalog.files, self.report)
+        self.reading.fields(trigger, path, Where(f"trigger {path[-1]}", roots=AT_START))
+        self._schemas((*path, "schema"), (*path, "manual", "inputs"))
+        manual = value_at(self.document.data, (*path, "manual"))
+        for key in manual if isinstance(manual, dict) else ():
+            if key != "inputs":
+                hint = did_you_mean(key, {"inputs"}).partition("known")[0] or "write {inputs: JSON Schema}"
+                self.report((*path, "manual", key), "UnknownKey", f"unknown key '{key}'", key=True, hint=hint)
+
+    # Steps
+
+    def _steps(self, path: Path, block: Mapping[str, model.Step], names: Mapping[str, Shape]) -> None:
         for name, step in block.items():
-            for keys, inner in step.blocks():
-                self._order((*path, name, *keys), inner, self.before[name])
+            here = (*path, name)
+            self._step(here, name, step)
+            loop = isinstance(step, model.LOOPS)
+            item = self._item(here, step) if isinstance(step, model.Foreach) else "item"
+            inner = {"index": WHOLE} if loop or isinstance(step, model.Select) else None
+            if inner and not isinstance(step, model.Until):
+                inner[item] = ANY
+            where = Where(name, name, locals=names)
+            found = self.reading.fields(step, here, where, inner, item)
+            self.reading.keep(name, step, found)
+            within = {**names, **(inner or {})} if loop else names
+            if isinstance(step, model.Foreach):
+                within = {**within, item: items(found.get("foreach", ANY))}
+            if isinstance(step, model.Switch):
+                for case, hint in case_misses(step, found.get("switch", ANY)).items():
+                    self.report((*here, "cases", case), "NeverEqual", f"the value is never '{case}'", key=True,
+                                severity="warning", hint=hint)  # fmt: skip
+            for keys, steps in step.blocks():
+                self._steps((*here, *keys), steps, within)
 
-    def _inside(self, step: model.Step) -> frozenset[str]:
-        if isinstance(step, model.LOOPS):
-            return frozenset()
-        inner = [(name, s) for _, block in step.blocks() for name, s in block.items()]
-        return frozenset(name for name, _ in inner).union(*(self._inside(s) for _, s in inner))
+    def _item(self, path: Path, step: model.Foreach) -> str:
+        """The name of a loop's item; any name, if what is given is none."""
+        given = value_at(self.document.data, path).get("as", step.as_)
+        return step.as_ if given == step.as_ and step.as_ not in ROOTS else ANYTHING
 
-    # Steps and expressions
-
-    def _step(self, name: str, step: model.Step) -> None:
-        path = self.paths[name]
-        if isinstance(step, model.Call):
-            self._operation((*path, "call"), step.call)
-            op = self.operations.get(step.call)
-            if step.secure and op is not None and op.effect == "write":
-                self.report((*path, "secure"), "SecureWrite", "a write can't be secure", key=True,
-                            hint="its record is what keeps it from being done twice")  # fmt: skip
-        if isinstance(step, model.Set | model.Append | model.Increment):
-            for variable in getattr(step, step.kind):
-                if variable not in self.flow.variables:
+    def _step(self, path: Path, name: str, step: model.Step) -> None:
+        match step:
+            case model.Call():
+                self._operation((*path, "call"), step.call)
+                op = self.operations.get(step.call)
+                if step.secure and op is not None and op.effect == "write":
+                    self.report((*path, "secure"), "SecureWrite", "a write can't be secure", key=True,
+                                hint="leave it out: its record is what keeps it from being done twice")  # fmt: skip
+            case model.Set() | model.Append() | model.Increment():
+                for variable, value in getattr(step, step.kind).items():
                     where = (*path, step.kind, variable)
-                    self._unknown(where, "variable", variable, set(self.flow.variables), key=True)
-        if isinstance(step, model.Foreach) and step.as_ in ROOTS | {"index"}:
-            self.report((*path, "as"), "Name", f"'{step.as_}' has a meaning already", hint="choose another name")
-        if isinstance(step, model.Parse):
-            self._schemas((*path, "schema"))
-        if isinstance(step, model.Run | model.Start):
-            self._flow((*path, step.kind), getattr(step, step.kind), inside=isinstance(step, model.Run))
-        self._expressions(step, path, name)
+                    if variable not in self.flow.variables:
+                        self._undeclared(where, "variable", variable, self.flow.variables, key=True)
+                    fixed = ... if any("{{" in text for _, text, _ in pieces(value)) else value
+                    self.reading.accesses.append(Access(name, variable, step.kind, where, value=fixed))  # type: ignore[arg-type]
+            case model.Foreach() if step.as_ in ROOTS | {"index"}:
+                self.report((*path, "as"), "Name", f"'{step.as_}' has a meaning already", hint="choose another name")
+            case model.Parse():
+                self._schemas((*path, "schema"))
+            case model.Run() | model.Start():
+                self._flow(path, step.kind, getattr(step, step.kind))
+            case model.Wait(wait=model.Moment(until=until)):
+                if "{{" not in until and not is_time(until):
+                    self.report(
+                        (*path, "wait", "until"),
+                        "Time",
+                        f"'{until}' is no time",
+                        expected="a time such as 2026-11-24T12:00:00Z",
+                        hint="a span stands as `wait: 10m`",
+                    )
 
     def _operation(self, path: Path, call: str) -> None:
         alias, _, operation = call.partition(".")
+        if not call:
+            return
         if alias not in self.flow.connections:
-            self._unknown(path, "connection", alias, set(self.flow.connections))
+            self._undeclared(path, "connection", alias, self.flow.connections)
         elif alias in self.aliases and call not in self.operations:
             known = {o.partition(".")[2] for o in self.operations if o.startswith(f"{alias}.")}
-            self._unknown(path, "operation", operation, known, inside=operation)
+            self._unknown(path, "operation", operation, known, at=len(alias) + 1)
 
-    def _flow(self, path: Path, name: str, *, inside: bool) -> None:
-        """Another flow: one that runs inside this one is checked with it."""
+    def _flow(self, path: Path, kind: str, name: str) -> None:
+        """Another flow: one that runs inside this one is checked with it, and what it is given against its inputs."""
         around = (*self.around, self.flow.flow)
+        inside = kind == "run"
+        if not name:
+            return
         if name in around and inside:
-            self.report(path, "Recursion", f"'{name}' would run itself: {' → '.join((*around, name))}",
+            self.report((*path, kind), "Recursion", f"'{name}' would run itself: {' → '.join((*around, name))}",
                         hint=f"`start: {name}` begins a run of its own")  # fmt: skip
-        elif (document := self.catalog.flows.get(name)) is None:
-            self._unknown(path, "flow", name, set(self.catalog.flows), expected=f"{name}.yaml beside this file")
-        elif inside and name not in self.flows:
-            own = document.data.get("connections") if isinstance(document.data, dict) else None
+            return
+        document = self.catalog.flows.get(name)
+        if document is None:
+            self._unknown(
+                (*path, kind), "flow", name, set(self.catalog.flows), expected=f"{name}.yaml beside this file"
+            )
+            return
+        self._inputs(path, document)
+        if inside and name not in self.flows:
+            own = value_at(document.data, ("connections",))
             connect = {a: e for a, e in self.connect.items() if isinstance(own, dict) and a in own}
-            program, findings = check(document, self.catalog, connect, around)
+            program, findings = check(document, replace(self.catalog, files=None), connect, around)
             self.document.findings += findings
             if program is not None:
                 self.flows[name] = program
 
+    def _inputs(self, path: Path, document: Document) -> None:
+        """What another flow is given has to fit the inputs of its manual trigger."""
+        triggers = value_at(document.data, ("triggers",))
+        found = triggers.values() if isinstance(triggers, dict) else ()
+        schema = next((value_at(t, ("manual", "inputs")) for t in found if isinstance(t, dict) and "manual" in t), None)
+        if not isinstance(schema, dict) or faults_of_schema(schema):
+            return
+        given = value_at(self.document.data, (*path, "with"))
+        if not isinstance(given, dict) and "with" in value_at(self.document.data, path):
+            return
+
+        def report(inner: Path, code: str, message: str, **more: Any) -> None:
+            self.report((*path, "with", *inner) if given is not None else path, code, message, **more)
+
+        compare(report, templated(schema), given if given is not None else {}, "with")
+
     def _schemas(self, *paths: Path) -> None:
         for path in paths:
-            for inner, message in faults_of_schema(self._raw(path)):
+            for inner, message in faults_of_schema(value_at(self.document.data, path)):
                 self.report((*path, *inner), "Schema", f"no JSON Schema: {message}")
-
-    def _expressions(self, holder: Any, path: Path, step: str | None, roots: frozenset[str] = ROOTS) -> None:
-        self.roots = roots
-        data = self._raw(path)
-        kind: Any = type(holder)
-        for key, what in holding(kind).items():
-            value = data.get(key) if isinstance(data, dict) else None
-            for inner, text in texts(value, (*path, key)):
-                if what == "expression" and not isinstance(value, list):
-                    self._expression(inner, bare(text), step, key)
-                elif "{{" in text:
-                    self._template(inner, text, step, key)
-
-    def _raw(self, path: Path) -> JSON:
-        return at(self.document.data, path)
-
-    def _template(self, path: Path, text: str, step: str | None, key: str) -> None:
-        try:
-            parts = segments(text)
-        except ExpressionError as error:
-            self.report(path, error.code, error.message, inside="{{", hint=error.hint)
-            return
-        for part in parts:
-            if part.expression:
-                self._expression(path, part.text, step, key)
-
-    def _expression(self, path: Path, source: str, step: str | None, key: str) -> None:
-        def report(code: str, message: str, offset: int, **more: Any) -> None:
-            start = self.document.place(path, inside=source.strip())
-            lead = len(source) - len(source.lstrip())
-            place = type(start)(start.file, start.line, start.column + max(0, offset - lead))
-            if "\n" in source:
-                place = start
-            self.document.report(place, code, message, step=step or "", **more)
-
-        try:
-            parsed = self.references(source)
-        except ExpressionError as error:
-            report(error.code, f"{source.strip()}: {error.message}", error.offset, hint=error.hint)
-            return
-        for name, given, offset in parsed.calls:
-            f = self.expressions.functions.get(name)
-            if f is not None and (given < f.least or (f.most is not None and given > f.most)):
-                report("Arguments", arity_message(f, given), offset, expected=f.signature)
-        local = self._locals(step, key)
-        for chain in parsed.chains:
-            for code, message, more in self._chain(chain, step, key, local):
-                report(code, message, chain.offset, **more)
-
-    def references(self, source: str) -> References:
-        """Raises ExpressionError."""
-        if source not in self._references:
-            self._references[source] = references(self.expressions, source)
-        return self._references[source]
-
-    def _safe_chains(self, source: str) -> list[Chain]:
-        try:
-            return self.references(source).chains
-        except ExpressionError:
-            return []
-
-    def _locals(self, step: str | None, key: str) -> set[str]:
-        """The loop names that hold where an expression of this step stands."""
-        names: set[str] = set()
-        for name, owner in self.loops.items():
-            path = self.paths[name]
-            inside = step is not None and self.homes[step][: len(path)] == path
-            if isinstance(owner, model.Foreach) and (inside or (name == step and key == "result")):
-                names |= {owner.as_, "index"}
-            if isinstance(owner, model.Until) and (inside or (name == step and key in ("until", "result"))):
-                names.add("index")
-        if step is not None and isinstance(self.flow.all_steps[step], model.Select) and key in ("where", "map"):
-            names |= {"item", "index"}
-        return names
-
-    def _chain(
-        self, chain: Chain, step: str | None, key: str, local: set[str]
-    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        root, members = chain.root, chain.members
-        first = members[0] if members else None
-        if root in local:
-            return
-        if root not in ROOTS | self.roots:
-            yield _no_such("name", root, self.roots | local | self.expressions.functions.keys())
-        elif root not in self.roots:
-            yield "NotBefore", f"'{root}' is not there yet when a trigger is looked at", {}
-        elif root == "parameters" and first is not None and first not in self.flow.parameters:
-            yield _no_such("parameter", str(first), set(self.flow.parameters))
-        elif root == "variables" and first is not None and first not in self.flow.variables:
-            yield _no_such("variable", str(first), set(self.flow.variables))
-        elif root == "run" and first is not None and first not in RUN | (self.roots & {"error"} and {"status"}):
-            yield _no_such("member", str(first), RUN)
-        elif root == "trigger":
-            yield from self._trigger(members)
-        elif root == "steps" and isinstance(first, str):
-            if first not in self.paths:
-                yield _no_such("step", first, set(self.paths))
-                return
-            self.reads.setdefault(step or "", set()).add(first)
-            yield from self._order_of(first, step, key)
-            yield from self._members(first, members[1:])
-
-    def _trigger(self, members: tuple[str | int, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        kinds = {type(t) for t in self.flow.triggers.values()}
-        shape: dict[str, set[str]] = {"name": set()}
-        if kinds & {model.Webhook, model.Poll} or not kinds:
-            shape["event"] = set(fields(Event))
-        if kinds & {model.Manual, model.Schedule} or not kinds:
-            shape |= {"inputs": set(), "time": set()}
-        if any(t.each is not None for t in self.flow.triggers.values()):
-            shape |= {"item": set(), "index": set()}
-        if members and members[0] not in shape:
-            yield _no_such("member", str(members[0]), set(shape))
-        elif (
-            len(members) > 1
-            and (known := shape[str(members[0])])
-            and members[1] not in known
-            and kinds == {model.Webhook}
-        ):
-            yield _no_such("member", str(members[1]), known)
-
-    def _order_of(self, named: str, step: str | None, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        home = self.homes[named]
-        here = self.homes[step] if step is not None else ("steps",)
-        inside = (*self.paths[step],) if step is not None and key in ("result", "until") else ()
-        loop = next((n for n in reversed(home) if isinstance(self.flow.all_steps.get(str(n)), model.LOOPS)), None)
-        if loop is not None and self.paths[str(loop)] not in (here[: len(self.paths[str(loop)])], inside):
-            hint = f"give the loop a `result:` and use steps.{loop}.body"
-            yield "IntoLoop", f"'{named}' is inside the loop '{loop}': it has no single result outside", {"hint": hint}
-        elif (
-            step is not None
-            and named not in self.before[step]
-            and not (self.paths[step] == home[: len(self.paths[step])] and key in ("result", "until"))
-        ):
-            if named == step:
-                yield "NotBefore", f"'{named}' refers to itself", {}
-            elif step in self.before[named]:
-                yield "NotBefore", f"'{named}' runs after '{step}'", {"hint": "move the step, or use run_after"}
-            else:
-                hint = f"add run_after: {named}" if home == here else ""
-                yield "NotBefore", f"'{named}' hasn't run when '{step}' begins", {"hint": hint}
-
-    def _members(self, named: str, members: tuple[str | int, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        if not members:
-            return
-        if members[0] not in RECORD:
-            hint = f"did you mean steps.{named}.body.{members[0]}?"
-            yield (
-                "UnknownMember",
-                f"a step has no '{members[0]}'",
-                {"expected": ", ".join(sorted(RECORD)), "hint": hint},
-            )
-            return
-        step = self.flow.all_steps[named]
-        op = self.operations.get(step.call) if isinstance(step, model.Call) else None
-        if members[0] != "body" or op is None:
-            return
-        shape: dict[str, Any] = output_schema(op)
-        for member in members[1:]:
-            options = [o for o in shape.get("anyOf", [shape]) if o.get("type") != "null"]
-            shape = options[0] if len(options) == 1 else {}
-            if isinstance(member, int):
-                shape = shape.get("items", {})
-            elif member in (known := shape.get("properties", {})):
-                shape = known[member]
-            elif known:
-                closed = shape.get("additionalProperties") is False
-                hint = did_you_mean(member, set(known))
-                if closed or hint.startswith("did you"):
-                    more = {"hint": hint, "severity": "error" if closed else "warning"}
-                    yield "UnknownMember", f"the result of {op.name} has no '{member}'", more
-                return
-            else:
-                more_keys = shape.get("additionalProperties")
-                shape = more_keys if isinstance(more_keys, dict) else {}
-
-    # Secrets
-
-    def _taint(self) -> None:
-        """What reads a secure output or a secret parameter is secure itself; repeated until nothing is added."""
-        steps = self.flow.all_steps
-        for name, step in steps.items():
-            self.tainted[name] = set(step.secure or ())
-        while True:
-            before = (sum(map(len, self.tainted.values())), len(self.secret_variables))
-            for name, step in steps.items():
-                if self._reads_secret(step, self.paths[name]):
-                    op = self.operations.get(step.call) if isinstance(step, model.Call) else None
-                    self.tainted[name] |= {"inputs"} if op and op.effect == "write" else {"inputs", "outputs"}
-                    if isinstance(step, model.Set | model.Append | model.Increment):
-                        self.secret_variables |= set(getattr(step, step.kind))
-            if before == (sum(map(len, self.tainted.values())), len(self.secret_variables)):
-                break
-        self.tainted[""] = {"outputs"} if self._reads_secret(self.flow, ()) else set()
-        if self.flow.alerts is not None and self._reads_secret(self.flow.alerts, ("alerts",)):
-            self.tainted |= {ALERT + what: {"inputs", "outputs"} for what in self.flow.alerts.on}
-
-    def _reads_secret(self, holder: Any, path: Path) -> bool:
-        secret = {name for name, p in self.flow.parameters.items() if p.hidden}
-        around = {s.as_ for n, s in self.loops.items() if isinstance(s, model.Foreach) and "inputs" in self.tainted[n]
-                  and path[: len(self.paths[n])] == self.paths[n]}  # fmt: skip
-        data = self._raw(path)
-        kind: Any = type(holder)
-        for key, what in holding(kind).items():
-            for _, text in texts(data.get(key) if isinstance(data, dict) else None):
-                parts = [bare(text)] if what == "expression" else [s.text for s in _safe_segments(text)]
-                for chain in (c for part in parts for c in self._safe_chains(part)):
-                    first = chain.members[0] if chain.members else None
-                    known = {"parameters": secret, "variables": self.secret_variables}.get(chain.root, set())
-                    if first in known or (first is None and known) or chain.root in around:
-                        return True
-                    if chain.root == "steps" and "outputs" in self.tainted.get(str(first), ()):
-                        return True
-        return False
-
-
-def _safe_segments(text: str) -> list[Any]:
-    try:
-        return [s for s in segments(text) if s.expression]
-    except ExpressionError:
-        return []
-
-
-def _no_such(what: str, name: str, known: Any) -> tuple[str, str, dict[str, Any]]:
-    return f"Unknown{what.title()}", f"unknown {what} '{name}'", {"hint": did_you_mean(name, set(known))}
 
 
 def _step_of(path: Path) -> str:

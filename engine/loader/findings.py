@@ -39,14 +39,17 @@ class Finding:
         fields = {k: v for k, v in asdict(self).items() if v and k != "place"}
         return {"file": self.place.file, "line": self.place.line, "column": self.place.column, **fields}
 
+    def details(self) -> list[tuple[str, str]]:
+        """What was expected and found, and the fix, as far as they are known."""
+        said = (("expected", self.expected), ("found", self.found), ("fix", self.hint))
+        return [(label, text) for label, text in said if text]
+
     def __str__(self) -> str:
         lines = [f"{self.place}: {self.severity}[{self.code}]: {self.message}"]
         if self.source:
             margin = f"{self.place.line:>5} | "
             lines += [margin + self.source, " " * (len(margin) + self.place.column - 1) + "^"]
-        for label, text in (("expected", self.expected), ("found", self.found), ("fix", self.hint)):
-            if text:
-                lines.append(f"      {label}: {text}")
+        lines += [f"      {label}: {text}" for label, text in self.details()]
         return "\n".join(lines)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,47 +11,63 @@ from jinja2 import nodes
 
 from engine.errors import did_you_mean
 from engine.expressions import KEPT_FILTERS, KEPT_TESTS, LAZY, ExpressionError, Expressions, Function, dotted
+from engine.loader.syntax import member_at, parse
 from engine.model import Holds
 from engine.types import JSON, key_of
+
+# Jinja's own filters: the least and the greatest number of arguments by position, and those by name.
+FILTERS: Mapping[str, tuple[int, int, frozenset[str]]] = {
+    "default": (0, 2, frozenset({"default_value", "boolean"})),
+    "map": (0, 9, frozenset({"attribute", "default"})),
+    "selectattr": (1, 9, frozenset()),
+    "rejectattr": (1, 9, frozenset()),
+    "tojson": (0, 1, frozenset({"indent"})),
+}
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A dotted reference: root name and members as far as they are constant, with its offset in the expression."""
+    """A dotted reference: root name and members as far as they are constant, with the offsets where they begin."""
 
     root: str
     members: tuple[str | int, ...]
     offset: int
+    at: tuple[int, ...] = ()  # of the members
 
 
 @dataclass
 class References:
-    """The references of one expression, and its calls of functions: name, number of arguments, offset."""
+    """The references of one expression, its calls of functions (name, number of arguments, offset), and its faults."""
 
     source: str
+    tree: nodes.Expr
     functions: Mapping[str, Function]
     chains: list[Chain] = field(default_factory=list)
     calls: list[tuple[str, int, int]] = field(default_factory=list)
+    faults: list[ExpressionError] = field(default_factory=list)
 
     def visit(self, node: Any) -> None:
-        """Notes what is in a tree. Raises ExpressionError for a function, filter or test that isn't there."""
+        """Notes what is in a tree."""
         match node:
             case nodes.Name(name=name):
                 if name != "null":
-                    self._note(name, ())
+                    self.chains.append(Chain(name, (), node.lineno))
             case nodes.Getattr() | nodes.Getitem():
                 self._reference(node)
             case nodes.Call():
                 self._call(node)
-            case nodes.Filter(name=name):
-                self._function(name, 1 + len(node.args), "filter", {*self.functions, *KEPT_FILTERS})
-                if name in self.functions:
-                    self._by_position(name, node)
-                elif name in ("map", "selectattr", "rejectattr"):
-                    self._named(node, 0 if name == "map" else 1)
+            case nodes.Filter():
+                self._filter(node)
                 self._children(node)
             case nodes.Test(name=name):
-                self._function(name, 1 + len(node.args), "test", {*self.pure, *KEPT_TESTS})
+                if name not in KEPT_TESTS:
+                    offset = self.source.find(name, node.lineno)
+                    self._fault(
+                        offset, f"unknown test '{name}'", "UnknownFunction", did_you_mean(name, set(KEPT_TESTS))
+                    )
+                self._children(node)
+            case nodes.CondExpr(expr2=None):
+                self._fault(node.lineno, "`if` without `else`: what is it otherwise?", hint="add `else null`")
                 self._children(node)
             case _:
                 self._children(node)
@@ -61,87 +76,108 @@ class References:
         for child in node.iter_child_nodes():
             self.visit(child)
 
+    def _fault(self, offset: int, message: str, code: str = "Expression", hint: str = "") -> None:
+        self.faults.append(ExpressionError(message, offset=max(0, offset), code=code, hint=hint))
+
     def _reference(self, node: Any) -> None:
-        members: list[str | int] = []
+        members: list[tuple[str | int, int]] = []
         while isinstance(node, nodes.Getattr | nodes.Getitem):
-            if isinstance(node, nodes.Getattr):
-                members.append(node.attr)
-            elif isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str | int):
-                members.append(node.arg.value)
-            else:
+            key = constant_key(node)
+            if key is not None:
+                members.append((key, member_at(self.source, node)))
+            elif isinstance(node, nodes.Getitem):
                 members.clear()  # what follows a computed key can't be known
                 self.visit(node.arg)
             node = node.node
         if isinstance(node, nodes.Name):
-            self._note(node.name, tuple(reversed(members)))
+            members.reverse()
+            self.chains.append(
+                Chain(node.name, tuple(m for m, _ in members), node.lineno, tuple(at for _, at in members))
+            )
         else:
             self.visit(node)
 
     def _call(self, node: nodes.Call) -> None:
         name = dotted(node.node)
         if name is None:
-            raise ExpressionError("only functions can be called")
-        self._function(name, len(node.args), "function", {*self.functions, *LAZY})
-        self._by_position(name, node)
-        for argument in node.args:
+            at = member_at(self.source, node.node) if isinstance(node.node, nodes.Getattr) else node.lineno
+            near = did_you_mean(node.node.attr, set(self.functions)) if isinstance(node.node, nodes.Getattr) else ""
+            hint = near.partition("known")[0] or "a value has no methods: a function takes it, such as length(x)"
+            self._fault(at, "only functions can be called", hint=hint)
+        else:
+            offset = node.node.lineno if isinstance(node.node, nodes.Name) else node.node.node.lineno  # type: ignore[attr-defined]
+            if node.kwargs or node.dyn_args or node.dyn_kwargs:
+                self._fault(offset, f"{name}() takes its arguments by position", hint="leave the names out")
+            else:
+                self._function(name, len(node.args), offset, "function", {*self.functions, *LAZY})
+        for argument in (*node.args, *(k.value for k in node.kwargs)):
             self.visit(argument)
 
-    def _by_position(self, name: str, node: Any) -> None:
-        if node.kwargs or node.dyn_args or node.dyn_kwargs:
-            raise ExpressionError(f"{name}() takes its arguments by position", offset=self._find(name))
+    def _filter(self, node: nodes.Filter) -> None:
+        name, args, keywords = node.name, node.args, {str(k.key) for k in node.kwargs}
+        if name not in KEPT_FILTERS or name not in FILTERS:
+            self._function(name, 1 + len(args), node.lineno, "filter", {*self.functions, *KEPT_FILTERS})
+            if keywords and name in self.functions:
+                self._fault(node.lineno, f"{name} takes its arguments by position", hint="leave the names out")
+            return
+        least, most, known = FILTERS[name]
+        if unknown := sorted(keywords - known):
+            hint = did_you_mean(unknown[0], known) or "leave the name out"
+            self._fault(node.lineno, f"{name} has no argument '{unknown[0]}'", "Arguments", hint)
+        elif not least <= len(args) + (len(keywords) if known else 0) <= most or (
+            name == "map" and not args and not keywords
+        ):
+            self._fault(node.lineno, f"{name} takes {least or 1} to {most} arguments, given {len(args)}", "Arguments")
+        wanted, kind = (
+            (set(KEPT_TESTS), "test") if name.endswith("attr") else ({*self.functions, *KEPT_FILTERS}, "filter")
+        )
+        named = args[1:2] if name.endswith("attr") else args[:1] if name == "map" else []
+        for given in named:
+            if isinstance(given, nodes.Const) and given.value not in wanted:
+                hint = did_you_mean(str(given.value), wanted)
+                self._fault(given.lineno, f"unknown {kind} '{given.value}'", "UnknownFunction", hint)
 
-    def _named(self, node: nodes.Filter, at: int) -> None:
-        """The filter or test that map, selectattr or rejectattr names in a text, and its arguments."""
-        named = node.args[at] if len(node.args) > at else None
-        if isinstance(named, nodes.Const):
-            what, kept = ("test", KEPT_TESTS) if at else ("filter", KEPT_FILTERS)
-            self._function(str(named.value), len(node.args) - at, what, {*self.pure, *kept})
+    def _function(self, name: str, given: int, offset: int, what: str, known: set[str]) -> None:
+        if name in known:
+            self.calls.append((name, given, offset))
+        else:
+            self._fault(offset, f"unknown {what} '{name}'", "UnknownFunction", did_you_mean(name, known))
 
-    @property
-    def pure(self) -> set[str]:
-        """The functions that can be named in a text."""
-        return {name for name, function in self.functions.items() if not function.impure}
 
-    def _function(self, name: str, given: int, what: str, known: set[str]) -> None:
-        if name not in known:
-            self._unknown(what, name, known)
-        self.calls.append((name, given, self._find(name)))
-
-    def _unknown(self, what: str, name: str, known: set[str]) -> None:
-        hint = did_you_mean(name, known)
-        raise ExpressionError(f"unknown {what} '{name}'", offset=self._find(name), code="UnknownFunction", hint=hint)
-
-    def _find(self, name: str) -> int:
-        found = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", self.source)
-        return found.start() if found else 0
-
-    def _note(self, root: str, members: tuple[str | int, ...]) -> None:
-        pattern = rf"(?<![\w.]){re.escape(root)}(?!\w)"
-        if members and isinstance(members[0], str):
-            pattern += rf"(?=\s*[.\[]\s*['\"]?{re.escape(members[0])})"
-        found = re.search(pattern, self.source) or re.search(re.escape(root), self.source)
-        self.chains.append(Chain(root, members, found.start() if found else 0))
+def constant_key(node: Any) -> str | int | None:
+    """The member that a Getattr or Getitem reads, None if it is computed."""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str | int):
+        return node.arg.value
+    return None
 
 
 def references(expressions: Expressions, source: str) -> References:
-    """Raises ExpressionError with the offset of the fault."""
-    found = References(source, expressions.functions)
-    found.visit(expressions.parse(source))
+    """Raises ExpressionError with the offset of the fault where there is no tree to read."""
+    tree = parse(expressions, source)
+    found = References(source, tree, expressions.functions)
+    found.visit(tree)
     return found
 
 
 def texts(value: JSON, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Every text in a JSON value with its path; keys that hold expressions come with the path of their value."""
+    return ((at, text) for at, text, _ in pieces(value, path))
+
+
+def pieces(value: JSON, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str, bool]]:
+    """Every text in a JSON value with its path, and whether it is the key there."""
     if isinstance(value, str):
-        yield path, value
+        yield path, value, False
     elif isinstance(value, dict):
         for key, child in value.items():
             if "{{" in key:
-                yield (*path, key), key
-            yield from texts(child, (*path, key))
+                yield (*path, key), key, True
+            yield from pieces(child, (*path, key))
     elif isinstance(value, list):
         for i, child in enumerate(value):
-            yield from texts(child, (*path, i))
+            yield from pieces(child, (*path, i))
 
 
 @cache

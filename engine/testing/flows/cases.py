@@ -157,7 +157,7 @@ def _received(
     if not text:
         raise DataError(f"trigger '{name}' needs an event", code="NoInput", hint="give the case an `event` or `input`")
     request = Request("POST", "/", {"content-type": "application/json"}, text.encode())
-    events = services.connections[program.connections[trigger.webhook]].receive(request)
+    events = services.connections[program.connections[trigger.webhook]].parse(request)
     wanted = [event for event in events if trigger.events is None or event.type in trigger.events]
     if len(wanted) > 1:
         raise DataError(f"{source} holds {len(wanted)} events, and a case is one run", code="SeveralEvents")
