@@ -60,11 +60,8 @@ class References:
                 self._filter(node)
                 self._children(node)
             case nodes.Test(name=name):
-                if name not in KEPT_TESTS:
-                    offset = self.source.find(name, node.lineno)
-                    self._fault(
-                        offset, f"unknown test '{name}'", "UnknownFunction", did_you_mean(name, set(KEPT_TESTS))
-                    )
+                offset = self.source.find(name, node.lineno)
+                self._function(name, 1 + len(node.args), offset, "test", {*self.pure, *KEPT_TESTS})
                 self._children(node)
             case nodes.CondExpr(expr2=None):
                 self._fault(node.lineno, "`if` without `else`: what is it otherwise?", hint="add `else null`")
@@ -128,14 +125,15 @@ class References:
             name == "map" and not args and not keywords
         ):
             self._fault(node.lineno, f"{name} takes {least or 1} to {most} arguments, given {len(args)}", "Arguments")
-        wanted, kind = (
-            (set(KEPT_TESTS), "test") if name.endswith("attr") else ({*self.functions, *KEPT_FILTERS}, "filter")
-        )
-        named = args[1:2] if name.endswith("attr") else args[:1] if name == "map" else []
-        for given in named:
-            if isinstance(given, nodes.Const) and given.value not in wanted:
-                hint = did_you_mean(str(given.value), wanted)
-                self._fault(given.lineno, f"unknown {kind} '{given.value}'", "UnknownFunction", hint)
+        at, what, kept = (1, "test", KEPT_TESTS) if name.endswith("attr") else (0, "filter", KEPT_FILTERS)
+        named = args[at] if name not in ("default", "tojson") and len(args) > at else None
+        if isinstance(named, nodes.Const):  # the function by which each item is judged, or mapped
+            self._function(str(named.value), len(args) - at, named.lineno, what, {*self.pure, *kept})
+
+    @property
+    def pure(self) -> set[str]:
+        """The functions that can be named in a text."""
+        return {name for name, function in self.functions.items() if not function.impure}
 
     def _function(self, name: str, given: int, offset: int, what: str, known: set[str]) -> None:
         if name in known:
