@@ -70,7 +70,8 @@ class Decider(Calls):
         parameters: Mapping[str, JSON],
     ) -> Frame:
         """Begins a flow: the run's own, or one inside of it."""
-        execution = Execution(program, owner, prefix, Variables(program.flow))
+        secret = owner is not None and "inputs" in owner.secure
+        execution = Execution(program, owner, prefix, Variables(program.flow), secret=secret)
         run = {"id": self.start.run, "flow": program.flow.flow, "environment": self.start.environment}
         scope = {"trigger": trigger, "parameters": parameters, "variables": execution.variables, "run": run}
         return self._open(execution, owner, program.flow.steps, prefix, Names(), scope)

@@ -130,7 +130,7 @@ class Propagation(ABC):
         summary: str = "",
         record: bool = True,
     ) -> None:
-        if error is not None and error.get("step") == node.path and node.program.secure.get(node.name):
+        if error is not None and error.get("step") == node.path and node.secure:
             error = {**error, "message": SECURED}  # it may quote what is secure
         node.status, node.code, node.error, node.state = status, code, error, ""
         self._active.pop(node.path, None)
@@ -167,7 +167,7 @@ class Propagation(ABC):
                 effect=node.effect if isinstance(node.step, m.Call | m.Start) else "",
                 started=node.started or self.now,
                 ended=self.now,
-                secure=node.program.secure.get(node.name, frozenset()),
+                secure=node.secure,
                 **more,
             )
         )

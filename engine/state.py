@@ -105,6 +105,7 @@ class Execution:
     prefix: str
     variables: Variables
     response: JSON = None
+    secret: bool = False  # what it was given is secure, so all that it does is
     responded: int = -1  # place of that response in the journal, as far as it was read there
 
     def holds(self, path: str) -> bool:
@@ -167,6 +168,13 @@ class Node:
     @property
     def program(self) -> Program:
         return self.frame.execution.program
+
+    @property
+    def secure(self) -> frozenset[str]:
+        """Which of inputs and outputs stay out of the journal."""
+        if not self.frame.execution.secret:
+            return self.program.secure.get(self.name, frozenset())
+        return frozenset({"inputs"} if self.effect == "write" else {"inputs", "outputs"})
 
 
 class Plan:

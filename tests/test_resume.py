@@ -543,3 +543,22 @@ def ending(played: Played) -> Any:
     ended_early = {"cancelled": "skipped"}  # what a dead process had begun, and no record tells of, never began
     statuses = {path: ended_early.get(status, status) for path, status in played.statuses.items()}
     return played.status, decider.outputs, error, decider.response, sorted(decider.waiting), statuses
+
+
+def test_what_a_flow_is_given_in_secret_stays_secret_in_it() -> None:
+    flow = program(
+        "parameters: {word: {secret: true}}\nsteps:\n"
+        "  hello: {run: greet, with: {name: '{{ parameters.word }}'}}\n  open: {run: greet, with: {name: Ada}}\n"
+    )
+    start = Start(run="run", parameters={"word": "geheimnis"})
+    kept = stored(play(flow, start=start).records)
+    assert [r.path for r in kept if "geheimnis" in repr(r)] == []
+    assert {r.path: r.output for r in kept}["open/note"] == {"said": " Ada"}
+
+
+def test_what_goes_into_a_secure_step_without_a_call_comes_out_of_it() -> None:
+    flow = program(
+        "variables: {v: null}\nsteps:\n  a: {secure: [inputs], compose: geheimnis}\n"
+        "  b: {secure: [inputs], set: {v: geheimnis}}\n  c: {compose: '{{ variables.v }}'}\n"
+    )
+    assert "geheimnis" not in repr(stored(play(flow).records))

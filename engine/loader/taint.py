@@ -18,7 +18,10 @@ def secured(
     """Step → which of inputs and outputs are secure. `chains` are the references by step, "" and ALERT the flow's."""
     secret = {name for name, p in flow.parameters.items() if p.hidden}
     variables: set[str] = set()
-    tainted = {name: set(step.secure or ()) for name, step in flow.all_steps.items()}
+    tainted = {name: _own(step) for name, step in flow.all_steps.items()}
+    for step in flow.all_steps.values():
+        if step.secure and isinstance(step, CHANGES):
+            variables |= set(getattr(step, step.kind))
     if not secret and not any(tainted.values()):
         return {}
 
@@ -58,3 +61,10 @@ def secured(
     if flow.alerts is not None and reads_secret(ALERT):
         tainted |= {ALERT + what: {"inputs", "outputs"} for what in flow.alerts.on}
     return {name: frozenset(parts) for name, parts in tainted.items() if parts}
+
+
+def _own(step: model.Step) -> set[str]:
+    """What a step itself says; of one that calls nothing, what goes in comes out."""
+    if step.secure and not isinstance(step, model.Call):
+        return {"inputs", "outputs"}
+    return set(step.secure or ())
