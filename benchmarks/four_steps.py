@@ -109,9 +109,9 @@ def flowrun(folder: Path, base: str, settings: dict[str, dict[str, Any]]) -> Cal
     from engine.decider import Decider
     from engine.effects import Start
     from engine.functions import FUNCTIONS
-    from engine.local.journal import Journal, Run
     from engine.loader import Catalog, load, load_flow
     from engine.local.driver import Driver
+    from engine.local.journal import Journal, Run
 
     config = folder / "connections.yaml"
     route = dict.fromkeys((PARTNER, CRM, LOGIN), base)

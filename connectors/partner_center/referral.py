@@ -127,6 +127,7 @@ def paths(kind: Any = Referral) -> Iterator[str]:
 def contact(referral: JSON) -> Contact:
     """The customer's contact to talk to: the first one with a name, else the first; an empty object without any."""
     profile = referral.get("customerProfile") if isinstance(referral, dict) else None
-    team = [person for person in (profile or {}).get("team") or [] if isinstance(person, dict)]
+    team: list[Any] = [p for p in (profile or {}).get("team") or [] if isinstance(p, dict)]
     named = [person for person in team if person.get("lastName") or person.get("firstName")]
-    return (named or team or [{}])[0]
+    first: Contact = (named or team or [{}])[0]
+    return first
