@@ -261,7 +261,7 @@ class Expressions:
     def parse(self, source: str) -> nodes.Expr:
         """The syntax tree of one expression. Raises ExpressionError with the offset of the fault."""
         try:
-            parser = Parser(self.environment, "{{" + source + "}}")
+            parser = Parser(self.environment, "{{ " + source + " }}")  # {{- would be a sign of Jinja's
             next(parser.stream)
             tree: nodes.Expr = parser.parse_expression()
         except TemplateSyntaxError as error:

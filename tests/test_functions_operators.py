@@ -10,6 +10,8 @@ from engine.loader.references import references
 from engine.types import JSON
 
 GIVES: list[tuple[str, JSON]] = [
+    ("-1", -1),
+    ("- 1 + 2", 1),
     ("1 == true", False),
     ("0 in [false]", False),
     ("1 == 1.0", True),

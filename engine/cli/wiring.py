@@ -99,7 +99,12 @@ def read(file: Path | str) -> str:
 def load_document(file: Path | str) -> Document:
     from engine.loader import load
 
-    return load(read(file), str(file))
+    if str(file) == "-":
+        return load(read(file), str(file))
+    try:
+        return load(Path(file).read_bytes(), str(file))
+    except OSError as error:
+        raise ConfigError(f"can't read {file}: {error.strerror}", code="NoFile") from error
 
 
 def place_of(flow: Flow, path: str) -> Place | None:

@@ -16,7 +16,7 @@ from engine.contract import Connector, Operation
 from engine.effects import Program
 from engine.errors import ConfigError, DataError, did_you_mean
 from engine.expressions import Expressions, Function
-from engine.loader.document import Document, Lost, Path, load, value_at
+from engine.loader.document import Document, Lost, Path, load, uncollected, value_at
 from engine.loader.findings import DocumentError, Finding
 from engine.loader.fit import compare, fit
 from engine.loader.misfits import ANYTHING
@@ -71,7 +71,8 @@ def check(
     copy = replace(document, findings=list(document.findings), dropped=set(document.dropped), spelt={})
     program = None
     if isinstance(copy.data, dict):
-        program = _Checker(copy, catalog, connect or {}, around).check()
+        with uncollected():
+            program = _Checker(copy, catalog, connect or {}, around).check()
     elif not copy.findings:
         copy.report(copy.place(()), "WrongType", "a flow is an object", expected="`flow: NAME` and `steps:`",
                     found=type_name(copy.data))  # fmt: skip

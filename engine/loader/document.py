@@ -13,6 +13,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -129,6 +130,18 @@ def value_at(data: JSON, path: Path | list[Any]) -> JSON:
     return data
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Looks for no garbage in cycles meanwhile: while many nodes come up that stay, it would take half of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def load(source: str | bytes, file: str) -> Document:
     """Loads YAML. Never raises for what is wrong in it: see `findings`."""
     try:
@@ -142,13 +155,8 @@ def load(source: str | bytes, file: str) -> Document:
     elif found := faults.forbidden(document.text):
         _report(document, found)
     else:
-        collecting = gc.isenabled()
-        gc.disable()  # the parser's nodes hold no cycles: looking for some while they grow takes longer than loading
-        try:
+        with uncollected():
             _load(document)
-        finally:
-            if collecting:
-                gc.enable()
     return document
 
 

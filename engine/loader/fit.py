@@ -39,6 +39,9 @@ _KNOWN = _ANNOTATIONS | {
     "$ref", "type", "enum", "const", "anyOf", "allOf", "if", "then", "else", "pattern", "minimum", "maximum", "items",
     "properties", "required", "additionalProperties", "propertyNames", "minProperties", "maxProperties",
 }  # fmt: skip
+_OF_OBJECTS = frozenset(
+    {"properties", "required", "additionalProperties", "propertyNames", "minProperties", "maxProperties"}
+)
 _GONE: Any = object()  # nothing that fits can be made of it
 
 Report: TypeAlias = Callable[..., None]  # (path, code, message, key=…, severity=…, expected=…, found=…, hint=…)
@@ -107,7 +110,7 @@ class _Walk(Misfits):
             return _GONE
         if isinstance(value, int | float) and not isinstance(value, bool) and not self._in_range(schema, value, path):
             return _GONE
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not _OF_OBJECTS.isdisjoint(schema):
             value = self._object(schema, value, path)
         elif isinstance(value, list) and "items" in schema:
             items = [self.value(schema["items"], item, (*path, i)) for i, item in enumerate(value)]
