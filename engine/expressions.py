@@ -317,12 +317,15 @@ class Expressions:
             template = self.environment.from_string(nodes.Template([assign], lineno=1))
         except TemplateSyntaxError as error:  # a filter or test that isn't there
             raise ExpressionError(f"{source.strip()}: {error.message}", code="UnknownFunction") from error
-        functions = {n: self._used[n] for n in names if n in self._used}
+        used = {n: self._used[n] for n in names if n in self._used}
+        pure, impure = ({n: f for n, f in used.items() if f.impure is which} for which in (False, True))
+        bound: dict[str, Any] = {n: _Bound(f) for n, f in pure.items()}
 
         def run(scope: Scope, ambient: Ambient) -> Any:
-            context = template.new_context(
-                {n: scope[n] for n in names if n in scope} | {n: _Bound(f, ambient) for n, f in functions.items()}
-            )
+            values = bound | {n: scope[n] for n in names if n in scope}
+            if impure:
+                values |= {n: _Bound(f, ambient) for n, f in impure.items()}
+            context = template.new_context(values, shared=True)  # ours alone: no copy
             for _ in template.root_render_func(context):
                 pass
             return context.vars["result"]

@@ -803,7 +803,7 @@ def test_a_sign_in_that_fails_is_no_lost_creation(service: Service, clock: FakeC
 
 def receive(partner: PartnerCenter, body: Any) -> list[Event]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return partner.receive(Request("POST", "/hooks/partner_center", {}, raw))
+    return partner.parse(Request("POST", "/hooks/partner_center", {}, raw))
 
 
 def event(**changed: Any) -> dict[str, Any]:
@@ -871,6 +871,22 @@ def test_events_come_in_batches_too(partner: PartnerCenter) -> None:
 def test_the_test_event_of_a_registration(partner: PartnerCenter) -> None:
     (found,) = receive(partner, event(EventName="test-created", ResourceUri="http://localhost:16722/v1/webhooks/test"))
     assert (found.subject, found.type) == ("test", "test-created")
+
+
+@pytest.mark.parametrize(
+    ("name", "uri", "subject"),
+    [
+        ("subscription-updated", "https://api.partnercenter.microsoft.com/v1/customers/c/subscriptions/s-1", "s-1"),
+        ("usagerecords-thresholdExceeded", "http://api.partnercenter.microsoft.com/usage/", "usage"),
+        ("azure-fraud-event-detected", "x" * 500, "x" * 200),
+    ],
+)
+def test_events_about_something_else_are_nobodys_fault(
+    partner: PartnerCenter, name: str, uri: str, subject: str
+) -> None:
+    """A tenant has one registration for all its events: who asks for none of these ignores them."""
+    (found,) = receive(partner, event(EventName=name, ResourceUri=uri))
+    assert (found.type, found.subject) == (name.lower(), subject)
 
 
 @pytest.mark.parametrize(
@@ -1018,6 +1034,13 @@ def test_a_reader_may_read_and_not_write(service: Service, clock: FakeClock) -> 
 def test_schemas_say_what_flows_may_rely_on() -> None:
     operations = PartnerCenter.operations()
     assert {name: op.effect for name, op in operations.items()} == {
+        "webhook_events": "read",
+        "show_webhook": "read",
+        "register_webhook": "idempotent",
+        "update_webhook": "idempotent",
+        "delete_webhook": "idempotent",
+        "test_webhook": "idempotent",
+        "webhook_test": "read",
         "get_token": "read",
         "get_referral": "read",
         "list_referrals": "read",

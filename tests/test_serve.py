@@ -30,6 +30,12 @@ steps:
   slow: {when: trigger.inputs.n > 1, wait: "{{ concat(trigger.inputs.n, 's') }}"}
 outputs: {n: "{{ trigger.inputs.n }}"}
 """
+CONNECTIONS = """\
+environments:
+  sandbox:
+    emulate: true
+    connections: {partner_center: {webhook: {mode: observe}}}  # signatures: test_webhook.py
+"""
 STRICT = """\
 flow: strict
 triggers:
@@ -97,6 +103,7 @@ class Served:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("served") / "flows"
     shutil.copytree(FLOWS, made, ignore=shutil.ignore_patterns(".flowrun"))
+    (made / "connections.yaml").write_text(CONNECTIONS, "utf-8")
     (made / "ask.yaml").write_text(ASK, "utf-8")
     (made / "strict.yaml").write_text(STRICT, "utf-8")
     return made

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from connectors.http import message
+from connectors.http import calls, message
 from connectors.http.auth import Auth, MicrosoftPassword, NoAuth, Password, credential
 from connectors.http.message import NAME, Fields, Scalar
 from connectors.http.paging import Paging
@@ -18,10 +18,12 @@ from engine import (
     Context,
     Doc,
     Effect,
+    Event,
     Finding,
     FlowrunError,
     Pattern,
     Place,
+    Request,
     Result,
     operation,
 )
@@ -68,12 +70,18 @@ class Http(Connector):
             Pattern(NAME, "a header's name such as Idempotency-Key"),
             Doc("The header in which the service takes a key that is the same on every repeat of a step"),
         ] = None
+        verify: Annotated[calls.Verify | None, Doc("How callers of its hook prove who they are, by `type`")] = None
+        event: Annotated[calls.EventParts, Doc("Where the parts of an event are in a call")] = field(
+            default_factory=calls.EventParts
+        )
 
     settings: Settings
 
     def __init__(self, settings: Settings, ctx: Context) -> None:
         super().__init__(settings, ctx)
         self._fixed, self._authorize = credential(settings.auth, ctx)
+        self._verify = calls.verifier(settings.verify) if settings.verify else None
+        calls.prepare(settings.event)
 
     @classmethod
     def hosts(cls, settings: Settings) -> frozenset[str]:
@@ -129,6 +137,21 @@ class Http(Connector):
         changed = method not in READS and answer.status_code < 400
         summary = f"{method} answered {answer.status_code}{said}"
         return Result(body=body, changed=changed, summary=summary, outputs=_outputs(answer, body))
+
+    def receive(self, request: Request) -> list[Event]:
+        """The event of a verified call. Raises RemoteError (400, 401), ConfigError where nothing says how to verify."""
+        if self._verify is None:
+            raise ConfigError(
+                "this connection takes no calls: nothing says how to verify them",
+                code="NoVerifier",
+                hint="give it `verify`: hmac, secret or basic",
+            )
+        self._verify(request, self.ctx.clock.now())
+        return self.parse(request)
+
+    def parse(self, request: Request) -> list[Event]:
+        """The event of a call, whoever sent it. Raises RemoteError (400)."""
+        return [calls.event(self.settings.event, request, self.ctx.clock.now())]
 
     def check(self) -> Iterator[Finding]:
         """Whether a credential can be had and the base URL be reached, by a HEAD request."""

@@ -40,7 +40,7 @@ class Paging:
         paths = (self.next, self.cursor.path if self.cursor else None, self.items)
         for path in paths:
             if path is not None and not path.startswith("@"):
-                _parsed(path)
+                parsed(path)
 
     def items_of(self, page: JSON) -> list[JSON]:
         """The items of a page. Raises RemoteError where there is no list."""
@@ -102,21 +102,22 @@ def find(path: str, page: JSON) -> list[JSON]:
     if path.startswith("@"):
         return [page[path]] if isinstance(page, dict) and path in page else []
     try:
-        return [match.value for match in _parsed(path).find(page)]
+        return [match.value for match in parsed(path).find(page)]
     except (TypeError, ValueError, AttributeError):  # a filter or function met a value that it isn't made for
         raise RemoteError(f"paging: {path!r} doesn't fit the page", code="Paging") from None
 
 
 @lru_cache(256)
-def _parsed(path: str) -> Any:
-    from jsonpath_ng.exceptions import JSONPathError  # noqa: PLC0415 - only flows with paging pay for it
+def parsed(path: str) -> Any:
+    """A JSONPath, ready to search. Raises ConfigError."""
+    from jsonpath_ng.exceptions import JSONPathError  # noqa: PLC0415 - only who uses paths pays for it
     from jsonpath_ng.ext.parser import parse  # noqa: PLC0415
     from jsonpath_ng.ext.string import DefintionInvalid  # noqa: PLC0415
 
     try:
         return parse(path)
     except (JSONPathError, DefintionInvalid) as error:
-        raise ConfigError(f"paging: {path!r} is no JSONPath: {str(error)[:100]}", code="JsonPath") from None
+        raise ConfigError(f"{path!r} is no JSONPath: {str(error)[:100]}", code="JsonPath") from None
 
 
 def with_parameter(url: str, name: str, value: JSON) -> str:

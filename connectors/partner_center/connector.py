@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 from requests import Response
 
+from connectors.partner_center.answers import done, error_in, json_of, object_of
 from connectors.partner_center.events import EVENTS, GUID, events, referral_id
 from connectors.partner_center.patch import OnForeignId, Plan, plan
 from connectors.partner_center.referral import Consent, CustomerProfile, Details, Referral, contact, paths
+from connectors.partner_center.registration import Registrations, Webhook
 from engine import (
     JSON,
     PUBLIC_CLOUD,
     Certificate,
     ConfigError,
-    Connector,
     Context,
     DataError,
     Difference,
@@ -45,6 +47,9 @@ from engine import (
     TransientError,
     operation,
 )
+
+if TYPE_CHECKING:
+    from connectors.partner_center.signature import Verifier
 
 REAPPLIED = 3  # times that a change is planned anew after somebody else's edit
 NO_MFA = re.compile(r"(?<!\d)900421(?!\d)")
@@ -92,7 +97,7 @@ class Updated(TypedDict):
     skipped: Annotated[list[str], Doc("What was left alone and why: 'PATH: reason'")]
 
 
-class PartnerCenter(Connector):
+class PartnerCenter(Registrations):
     """Microsoft Partner Center referrals API v1.0."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -111,7 +116,9 @@ class PartnerCenter(Connector):
         ] = "refresh_token"
         base_url: Annotated[str, Doc("The API's origin")] = "https://api.partner.microsoft.com"
         authority: Annotated[str, Doc("The sign-in service, where it isn't the public cloud's")] = PUBLIC_CLOUD
+        webhook: Annotated[Webhook, Doc("How events are verified")] = field(default_factory=Webhook)
 
+    settings: Settings
     functions: ClassVar[Mapping[str, Callable[..., JSON]]] = {"contact": contact, "referral_id": referral_id}
     events: ClassVar[Collection[str]] = EVENTS
 
@@ -122,6 +129,8 @@ class PartnerCenter(Connector):
         self._scope = f"{base}/.default"
         if (settings.certificate is None) != (settings.thumbprint is None):
             raise ConfigError("`certificate` and `thumbprint` go together", code="Settings")
+        if (settings.webhook.mode == "external") != (settings.webhook.validator is not None):
+            raise ConfigError("`webhook.mode: external` and `webhook.validator` go together", code="Settings")
         credential: Secret | Certificate | None = settings.client_secret
         if settings.certificate is not None:
             credential = Certificate(settings.certificate, settings.thumbprint or "")
@@ -168,7 +177,7 @@ class PartnerCenter(Connector):
         params: dict[str, Any] | None = {name: value for name, value in asked.items() if value}
         url, count, items, seen = self._url, None, list[Referral](), set[str]()
         while True:
-            page = _object(self._send("GET", url, params=params))
+            page = object_of(self._send("GET", url, params=params))
             items += page.get("value") or []
             count = page.get("@odata.count") if count is None else count
             link = page.get("@odata.nextLink")
@@ -232,12 +241,34 @@ class PartnerCenter(Connector):
         known = {"type": type, "customerProfile": customer_profile, "consent": consent, "details": details}
         if twice := sorted({*known} & {*(more or {})}):
             raise DataError(f"create_referral: {', '.join(twice)} stands in `more` too", code="Twice")
-        created: Referral = _object(self._send("POST", self._url, json={**(more or {}), **known}))  # type: ignore[assignment]
+        created: Referral = object_of(self._send("POST", self._url, json={**(more or {}), **known}))  # type: ignore[assignment]
         return Result(body=created, changed=True, summary=f"created referral {created.get('id')}")
 
     def receive(self, request: Request) -> list[Event]:
-        """Events of referrals out of a webhook call; `subject` is the referral's id. Raises RemoteError (400)."""
+        """Verified events of referrals out of a webhook call; `subject` is the referral's id.
+
+        Raises RemoteError (400, 401, 403), or TransientError or ConfigError where the call can't be verified now.
+        """
+        try:
+            self._verifier.verify(request)
+            found = self.parse(request)
+            self._verifier.in_time(found)
+        except FlowrunError as error:
+            if self.settings.webhook.mode != "observe":
+                raise
+            self.ctx.log.warning("accepted a call that strict would refuse: %s: %s", error.code, error.message)
+            return self.parse(request)
+        return found
+
+    def parse(self, request: Request) -> list[Event]:
+        """The events in a body, whoever sent it. Raises RemoteError (400)."""
         return events(request.body)
+
+    @cached_property
+    def _verifier(self) -> Verifier:
+        from connectors.partner_center.signature import Verifier  # noqa: PLC0415 - slow to import, seldom needed
+
+        return Verifier(self.ctx, self.settings.webhook)
 
     def login(self, show: Callable[[str], None]) -> str:
         """Sign-in by device code: `show` gets the sentence for the person. Gives the account's name."""
@@ -248,8 +279,12 @@ class PartnerCenter(Connector):
         try:
             self._token(False)
             self.list_referrals(top=1, max_items=1)
+            self._verifier.certificates.check()
         except FlowrunError as error:
             yield Finding(Place(), error.code, error.message, hint=error.hint)
+        if self.settings.webhook.mode == "observe":
+            message, hint = "webhook.mode is observe: unsigned calls are taken, too", "change it to strict"
+            yield Finding(Place(), "Observe", message, severity="warning", hint=hint)
 
     def describe(self, response: Response) -> tuple[str, str, str]:
         """Code, message and hint out of the referrals API's, Partner Center's or the gateway's error form."""
@@ -261,7 +296,7 @@ class PartnerCenter(Connector):
                 "run `flowrun login` with an account that has MFA, or put a refresh token from such a sign-in into "
                 "`refresh_token`",
             )
-        codes, message = _error(_json(response))
+        codes, message = error_in(json_of(response))
         known = [CODES[code.lower()] for code in codes if code.lower() in CODES]
         code, hint = known[-1] if known else (codes[0] if codes else "", "")
         return code, message[:500], hint or (ADMIN if response.status_code == 403 else "")
@@ -271,7 +306,7 @@ class PartnerCenter(Connector):
 
     def _send(self, method: str, url: str, **options: Any) -> Response:
         answer = self._ask(method, url, **options)
-        if _good(answer):
+        if done(answer):
             return answer
         raise self.failure(answer)
 
@@ -287,7 +322,7 @@ class PartnerCenter(Connector):
     def _read(self, referral: Referral | str) -> Referral:
         id = referral if isinstance(referral, str) else str(referral.get("id"))
         answer = self._ask("GET", self._address(id))
-        if _good(answer):
+        if done(answer):
             return self._tagged(answer)
         error = self.failure(answer)
         status, page = answer.status_code, answer.text.lstrip().startswith("<")  # a page is a gateway's, not the API's
@@ -308,13 +343,13 @@ class PartnerCenter(Connector):
         answer = self._ask("PATCH", self._address(str(current.get("id"))), headers=headers, json=todo.operations)
         if answer.status_code == 412:
             return None
-        if not _good(answer):
+        if not done(answer):
             raise self.failure(answer)
         return self._tagged(answer) if answer.content else self._read(current)
 
     def _tagged(self, answer: Response) -> Referral:
         """The referral in an answer, with its eTag, which may stand in the header alone."""
-        referral: Referral = _object(answer)  # type: ignore[assignment]
+        referral: Referral = object_of(answer)  # type: ignore[assignment]
         tag = answer.headers.get("ETag")
         return referral if referral.get("eTag") or not tag else {**referral, "eTag": tag}
 
@@ -357,44 +392,3 @@ def _updated(referral: Referral, todo: Plan) -> Result[Updated]:
     action: Literal["update", "leave"] = "update" if todo.changes else "leave"
     difference = Difference(f"referral {referral.get('id')}", action, todo.changes, todo.unchanged)
     return Result(body=body, changed=bool(todo.changes), summary=said, differences=[difference])
-
-
-def _good(answer: Response) -> bool:
-    """Whether it was done. A redirect, which is followed for reads alone, isn't."""
-    return 200 <= answer.status_code < 300
-
-
-def _json(answer: Response) -> JSON:
-    """The body's JSON, None where it is none. It is in UTF-8 whatever the header says, and may begin with a mark."""
-    answer.encoding = "utf-8-sig"
-    try:
-        return answer.json()
-    except ValueError:
-        return None
-
-
-def _object(answer: Response) -> dict[str, JSON]:
-    body = _json(answer)
-    if isinstance(body, dict):
-        return body
-    write = answer.request.method == "POST"
-    raise TransientError(
-        f"{answer.request.method} answered {answer.status_code} with no JSON object",
-        code="Malformed",
-        answer_lost=write,
-    )
-
-
-def _error(body: JSON) -> tuple[list[str], str]:
-    """Codes, outermost first, and the message, of an error in any of the three forms."""
-    codes, message = list[str](), ""
-    if not isinstance(body, dict):
-        return codes, message
-    found = {str(key).lower(): value for key, value in body.items()}
-    node = found["error"] if isinstance(found.get("error"), dict) else found
-    while isinstance(node, dict):
-        level = {str(key).lower(): value for key, value in node.items()}
-        codes += [str(level[name]) for name in ("code", "statuscode") if level.get(name)]
-        message = message or str(level.get("message") or level.get("description") or "")
-        node = level.get("innererror")
-    return codes, message

@@ -1,4 +1,4 @@
-"""Partner Center of the sandbox: the referrals API v1.0 on api.partner.microsoft.com.
+"""Partner Center of the sandbox: the referrals API v1.0 on api.partner.microsoft.com. Its webhooks are in webhooks.py.
 
 Strict as its pages say: a user's token (App+User) of the right audience, unexpired, made with MFA (else 401 with code
 900421), of the role Referral Admin for writes; eTags that change at every write; JSON Patch of add and replace; the
@@ -19,17 +19,20 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 from uuid import uuid4
 
 import yaml
 
+from connectors.partner_center.dispatcher import CERTIFICATES
+from connectors.partner_center.dispatcher import ROOT as SANDBOX_ROOT
 from connectors.partner_center.odata import filtered, ordered
 from connectors.partner_center.shape import AT_CREATION, READ_ONLY, SHAPE, hold, patched, step_allowed
-from engine import JSON
-from engine.sandbox import Emulator, Incoming, Refusal, Reply, read_token, route
+from connectors.partner_center.webhooks import Webhooks
+from engine import JSON, Clock
+from engine.sandbox import Emulator, Incoming, Refusal, Reply, Store, read_token, route
 
 RESOURCE = "https://api.partner.microsoft.com"
 PAGE = 5
@@ -43,16 +46,22 @@ PROPERTIES = READ_ONLY | SHAPE.keys()
 class PartnerCenter(Emulator):
     """The referrals of one partner, Contoso."""
 
-    hosts: ClassVar[tuple[str, ...]] = ("api.partner.microsoft.com",)
+    hosts: ClassVar[tuple[str, ...]] = ("api.partner.microsoft.com", *Webhooks.hosts)
     connections: ClassVar[Mapping[str, Mapping[str, JSON]]] = {
         "partner_center": {
             "tenant": "5b0f4c1e-7d8a-4f1c-9a55-1d2e3f405060",
             "client_id": "0f6a1b2c-3d4e-4f50-8a9b-0c1d2e3f4a5b",
             "client_secret": "sandbox-partner-center-secret",
             "refresh_token": "sandbox-refresh-token",
+            "webhook": {"roots": [f"https://{CERTIFICATES}/cert/{SANDBOX_ROOT}"]},
         }
     }
     collections: ClassVar[Mapping[str, tuple[str, str]]] = {"referrals": ("partner_center.referral", "id")}
+
+    def __init__(self, store: Store | None = None, clock: Clock | None = None) -> None:
+        super().__init__(store, clock)
+        if self.webhooks.dispatcher.waiting():
+            self.webhooks.dispatcher.wake()
 
     def seed(self) -> None:
         seed = _seed()
@@ -67,7 +76,14 @@ class PartnerCenter(Emulator):
         organization = self.store.get("partner_center", "organization")
         self._save({**dict.fromkeys(sorted(PROPERTIES)), **organization, **record, "id": str(record["id"]).lower()})
 
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Its webhooks, which have hosts of their own."""
+        return Webhooks(self.store, self.clock)
+
     def answer(self, request: Incoming) -> Reply:
+        if request.host in Webhooks.hosts:
+            return self.webhooks.answer(request)
         left = self.store.get("partner_center", "throttle") or 0
         if left > 0:
             self.store.put("partner_center", "throttle", left - 1)
@@ -235,7 +251,10 @@ class PartnerCenter(Emulator):
         referral["eTag"] = f'"{number:08x}-0000-0000-0000-5bf4967d0000"'
         uri = f"{RESOURCE}/v1.0/engagments/referrals/{referral['id']}"  # misspelt as in Microsoft's samples
         referral["links"] = {"self": {"uri": uri, "method": "GET"}}
+        known = self.store.get("partner_center.referral", str(referral["id"])) is not None
         self.store.put("partner_center.referral", str(referral["id"]), referral)
+        if touch:
+            self.webhooks.changed(referral, created=not known)
         return referral
 
     def _now(self, number: int = 0) -> str:

@@ -72,13 +72,24 @@ def _event(item: JSON) -> Event:
         raise RemoteError(f"the event has no {', no '.join(missing)}", code="BadEvent", status=400)
     name = data["eventName"].strip().lower()
     try:
-        # A test-created event names a resource of the webhook service itself, which stands for nothing.
-        subject = "test" if name == "test-created" else referral_id(data["resourceUri"])
+        subject = _subject(name, data["resourceUri"])
         time = _time(data["resourceChangeUtcDate"].strip())
     except DataError as error:
         raise RemoteError(f"the event can't be used: {error.message}", code=error.code, status=400) from None
     key = hashlib.sha256("\n".join((name, subject, time)).encode()).hexdigest()[:32]
     return Event(key, subject, name, time, data)
+
+
+def _subject(name: str, resource: str) -> str:
+    """The referral's id. Of an event about something else, which nobody here can ask for, the end of its address.
+
+    A test-created event names a resource of the webhook service itself, which stands for nothing.
+    """
+    if name == "test-created":
+        return "test"
+    if name.startswith(("referral-", "related-referral-")):
+        return referral_id(resource)
+    return resource.strip().rstrip("/").rpartition("/")[2][:200]
 
 
 def _time(text: str) -> str:

@@ -22,10 +22,13 @@ COMMANDS = {
     "graph": "graph:graph",
     "why": "why:why",
     "serve": "serve:serve",
+    "expr": "expr:expr",
+    "import": "import_:import_",
     "runs": "runs:runs",
     "connectors": "connectors:connectors",
     "connections": "connectors:connections",
     "login": "connectors:login",
+    "webhook": "webhook:webhook",
     "sandbox": "sandbox:sandbox",
     "completion": "completion:completion",
 }

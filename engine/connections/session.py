@@ -129,7 +129,6 @@ class Session:
         else:
             prepared.prepare_url(url, dict(params) if params else None)
         prepared.headers = sent
-        prepared.prepare_cookies({})
         prepared.prepare_body(data, None)
         prepared.hooks = {}
         if authorize is None:

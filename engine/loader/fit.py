@@ -170,10 +170,10 @@ class _Walk(Misfits):
 
     def _others(self, schema: Mapping[str, Any], value: JSON, path: Path) -> None:
         """The keywords that only schemas of people have; a value that holds expressions is checked once rendered."""
-        from jsonschema import Draft202012Validator
-
         rest = {k: v for k, v in schema.items() if k not in _KNOWN and not k.startswith("x-")}
         if rest and "{{" not in str(value):
+            from jsonschema import Draft202012Validator
+
             for error in Draft202012Validator({**rest, "$defs": self.root.get("$defs", {})}).iter_errors(value):
                 self._wrong(
                     (*path, *error.absolute_path), error.instance, f"{self._where(path)}: {error.message[:200]}"

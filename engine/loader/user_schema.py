@@ -10,11 +10,11 @@ from engine.types import JSON
 
 def faults_of_schema(schema: JSON) -> list[tuple[Path, str]]:
     """What is wrong with a JSON Schema in a document, with the place in it: it has to be valid and whole in itself."""
+    if not isinstance(schema, dict):
+        return []
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    if not isinstance(schema, dict):
-        return []
     error = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
     if error is not None:
         return [(tuple(error.absolute_path), error.message[:200])]

@@ -241,10 +241,13 @@ def _at_start(trigger: Mapping[str, JSON], parameters: Mapping[str, JSON]) -> tu
     return {"trigger": trigger, "parameters": parameters}, Ambient(SystemClock().now(), "")
 
 
-def _fits(kind: str, value: Any) -> bool:
-    from jsonschema import Draft202012Validator
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "string": str, "number": (int, float), "integer": int, "boolean": bool, "array": list, "object": dict,
+}  # fmt: skip
 
-    return Draft202012Validator({"type": kind}).is_valid(value)
+
+def _fits(kind: str, value: Any) -> bool:
+    return isinstance(value, _KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool))
 
 
 def checked(text: str, source: str, schema: Mapping[str, Any] | None) -> JSON:
@@ -258,9 +261,11 @@ def checked(text: str, source: str, schema: Mapping[str, Any] | None) -> JSON:
 
 def checked_value(value: JSON, source: str, schema: Mapping[str, Any] | None) -> JSON:
     """A value that fits a schema. Raises DataError."""
+    if not schema:
+        return value
     from jsonschema import Draft202012Validator
 
-    fault = next(iter(Draft202012Validator(schema).iter_errors(value)), None) if schema else None
+    fault = next(iter(Draft202012Validator(schema).iter_errors(value)), None)
     if fault is not None:
         raise DataError(f"{source}: {fault.json_path}: {fault.message}", code="SchemaViolation")
     return value

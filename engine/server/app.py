@@ -124,17 +124,17 @@ class App:
         if not hmac.compare_digest(known.encode(), token.encode()) or hook is None:
             raise NotFound
         address = request.remote_addr or ""
-        if self.refusals.too_many(address):
-            return _error(429, "Refused", "too many calls that could not be verified")
         headers = {name.lower(): value for name, value in request.headers}
         query = request.query_string.decode("latin-1")
         incoming = Incoming(request.method, request.path, headers, request.get_data(cache=False), query)
         told: Future[Outcome] | None = Future() if hook.responds else None
         try:
             started = hook.receive(incoming, told)
-        except RemoteError as error:
-            self.refusals.note(address, error)
+        except RemoteError as error:  # what can be verified is never held up by what can't
             self.events.labels(flow, trigger, "refused").inc()
+            if self.refusals.too_many(address):
+                return _error(429, "Refused", "too many calls that could not be verified")
+            self.refusals.note(address, error)
             status = error.status if error.status in (400, 401, 403) else 403
             return _error(status or 403, error.code, error.message)
         except FlowrunError as error:  # we can't tell: the sender is to try again

@@ -22,7 +22,7 @@ from engine.model import Respond, Webhook
 from engine.types import JSON, plain
 
 LOG = logging.getLogger("flowrun.hooks")
-REFUSALS = 30  # unverifiable calls of one address in a minute; more are not looked at
+REFUSALS = 30  # unverifiable calls of one address in a minute; more are answered alike, and not logged
 ADDRESSES = 4096  # that are remembered
 
 
@@ -111,7 +111,7 @@ class Refusals:
             self._counts[address] = (began, count + 1) if now - began < 60 else (now, 1)
             while len(self._counts) > ADDRESSES:
                 self._counts.popitem(last=False)
-        LOG.warning("call from %s refused: %s", address, error.message)
+        LOG.warning("call from %s refused: %s %s", address, error.message, error.hint)
 
 
 def hooks_of(flow: Flow, submit: Callable[[Queued, Any], None], clock: Clock) -> Iterator[Hook]:
