@@ -22,8 +22,6 @@ COMMANDS = {
     "graph": "graph:graph",
     "why": "why:why",
     "serve": "serve:serve",
-    "expr": "expr:expr",
-    "import": "import_:import_",
     "runs": "runs:runs",
     "connectors": "connectors:connectors",
     "connections": "connectors:connections",

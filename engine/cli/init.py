@@ -95,7 +95,12 @@ def _settings(project: Project, entry: str) -> str:
     from engine.types import fields
 
     kind: type[Connector] = project.connector(entry)
-    wanted = [key for key, (_, needed) in fields(kind.Settings).items() if needed or key in sandbox_settings(entry)]
+    sandboxed = sandbox_settings(entry)
+    wanted = [
+        key
+        for key, (_, needed) in fields(kind.Settings).items()
+        if needed or isinstance(sandboxed.get(key), str)  # what has members is for those who need it
+    ]
     if not wanted:
         return f"      {entry}: {{}}\n"
     variables = {key: f"{entry}_{key}".upper() for key in wanted}
