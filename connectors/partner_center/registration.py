@@ -153,9 +153,7 @@ class Registrations(Connector):
         self,
         url: HookUrl | None = None,
         events: Annotated[list[str] | None, Doc("All that are wanted: others end")] = None,
-        signature_in: Annotated[
-            Header | None, Doc("The header that shall hold the signature; default: as it is")
-        ] = None,
+        signature_in: Annotated[Header | None, Doc("The header for the signature; default: as it is")] = None,
     ) -> Result[Registration]:
         """Change what is given of the registration. RemoteError NotRegistered: there is none."""
         current = self._needed()
