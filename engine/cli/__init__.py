@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "check:check",
     "plan": "plan:plan",
     "schema": "check:schema",
+    "expr": "expr:expr",
     "test": "test:test",
     "graph": "graph:graph",
     "why": "why:why",
