@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,14 +53,15 @@ class Conversion:
         self.entries: list[Entry] = []
         self.defects: list[Defect] = []
         self.bound: dict[str, Bound] = {}
-        self.remarks: list[str] = list(source.notes)
+        self.remarks: list[str] = [f"Azure works this out, and nothing else: {note}" for note in source.notes]
+        self.loosened: list[str] = []  # where a member that has to be there is read as null if it isn't
         self.secured: dict[str, set[str]] = {}
         declared = source.definition.get("parameters")
         self.secrets = Secrets(taken=frozenset(declared if isinstance(declared, dict) else ()))
         self.definition = self.secrets.cleaned(source.definition)
         self.roots = tree(self.definition.get("actions"))
         self.actions = {a.name: a for root in self.roots for a in root.walk()}
-        self.taken = set(ROOTS)
+        self.taken: set[str] = set()
         for action, own in named(self.actions, "step", self.taken).items():
             self.actions[action].own = own
             self.taken.add(own)
@@ -78,7 +80,7 @@ class Conversion:
 
     def api(self, key: str) -> str:
         """The API behind a connection's key: by the package, else by the key itself."""
-        return self.source.apis.get(key) or key.rstrip("0123456789").rstrip("_-") or key
+        return self.source.apis.get(key) or re.sub(r"[_-]\d+$", "", key)
 
     def connection(self, key: str, api: str) -> Bound:
         """The connection that calls of an API go by; made when it is first asked for."""
@@ -133,6 +135,10 @@ class Conversion:
         made = triggers.convert(self, shape)
         body = self.block(self.roots) or {self.free("nothing"): dict(steps.EMPTY)}
         outputs = self._outputs()
+        if self.loosened:
+            times = "once" if len(self.loosened) == 1 else f"{len(self.loosened)} times"
+            missing = "where it is missing the action failed, and it is null here, except in addresses"
+            self.remarks.append(f"{times} a member is read without `?`: {missing} (--faithful keeps the failure)")
         flow = {
             "flow": self.name,
             "title": self.source.title,

@@ -28,8 +28,8 @@ _PATH = re.compile(
 )
 # What the table `lead` itself puts into a column. Old designers wrote these into every new row, asked or not.
 _NO = (
-    "merged confirminterest decisionmaker evaluatefit participatesinworkflow msdyn_gdproptout donotbulkemail donotemail "
-    "donotfax donotpostalmail donotphone donotsendmm"
+    "merged confirminterest decisionmaker evaluatefit participatesinworkflow msdyn_gdproptout donotbulkemail "
+    "donotemail donotfax donotpostalmail donotphone donotsendmm"
 )
 _USUAL = "address1_addresstypecode address2_addresstypecode prioritycode salesstagecode"
 DEFAULTS: Mapping[str, Mapping[str, JSON]] = {

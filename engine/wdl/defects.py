@@ -1,7 +1,7 @@
 """Known defects of flows, by name: what is wrong, and what is other after an import that mends it.
 
-Where nothing is said of mending, what is right isn't for an import to say. Most were found in Microsoft's own package that
-brings Partner Center's referrals into Dynamics 365.
+Where nothing is said of mending, what is right isn't for an import to say. Most were found in Microsoft's own package
+that brings Partner Center's referrals into Dynamics 365.
 """
 
 from __future__ import annotations

@@ -69,11 +69,15 @@ def demanding(name: str) -> tuple[tuple[bool, ...], bool]:
 
 
 class Printer:
-    """Prints expressions of one document, or of none. With `strict=False` every member is read as if it had a `?`."""
+    """Prints expressions of one document, or of none.
 
-    def __init__(self, names: Names | None = None, *, strict: bool = True) -> None:
+    With `strict=False` every member is read as if it had a `?`; `loosened` collects where that makes a difference.
+    """
+
+    def __init__(self, names: Names | None = None, *, strict: bool = True, loosened: list[str] | None = None) -> None:
         self.names = names or Names()
         self.strict = strict
+        self.loosened = loosened
 
     # Texts of a definition
 
@@ -206,7 +210,11 @@ class Printer:
         if base.text.startswith("split(") and members[0].key == Literal(0):
             members = (replace(members[0], safe=True), *members[1:])  # there always is a first part
         steps = [self._step(member) for member in members]
-        last = -1 if demanded or not self.strict else max((i for i, m in enumerate(members) if not m.safe), default=-1)
+        last = -1 if demanded else max((i for i, m in enumerate(members) if not m.safe), default=-1)
+        if not self.strict and last >= 0:
+            if self.loosened is not None:
+                self.loosened.append(base.text)
+            last = -1
         found = base
         for i, (key, plain) in enumerate(steps):
             if plain is not None and plain.startswith("/"):

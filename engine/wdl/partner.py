@@ -1,5 +1,5 @@
-"""Flows that carry Partner Center's referrals, as Microsoft's own package does: what they do by HTTP, the partner_center
-connector does, and their known defects are reported by name.
+"""Flows that carry Partner Center's referrals, as Microsoft's own package does: what they do by HTTP is done by the
+partner_center connector, and their known defects are reported by name.
 
 What such a flow does by hand: it asks for a token by password, has the event's signature checked by somebody, gets the
 referral at the address in the event, and puts it back with the lead's ID.
@@ -299,7 +299,9 @@ class Recipe:
         alias = self._alias()
         kept = {path: w.value(value) for path, value in self._kept(w.action).items()}
         w.changes.append("only what differs from the referral is written, under its eTag")
-        given = {"referral": f"{{{{ steps.{self.read.own}.body }}}}", "set": kept}
+        given: dict[str, Any] = {"referral": f"{{{{ steps.{self.read.own}.body }}}}", "set": kept}
+        if "externalReferenceId" in kept:
+            given["on_foreign_id"] = "replace"  # as the whole referral was put back
         return {w.action.own: {"call": f"{alias}.update_referral", "with": given}}
 
     def _kept(self, action: Action) -> dict[str, JSON]:

@@ -89,7 +89,7 @@ def text(package: Package, written: list[Written]) -> Iterator[str]:
     if package.details:
         yield f"  {' · '.join(package.details)}"
     for fault in package.faults:
-        yield f"  not strict JSON, read all the same: {fault}"
+        yield f"  NotJson: it is no strict JSON, and was read all the same: {fault}"
     for flow in written:
         yield from _flow(flow)
 

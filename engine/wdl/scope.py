@@ -97,6 +97,8 @@ class DocumentNames(Names):
                 if kind == "result":
                     return Place(_records(action), members, "list")
                 return self._of_action(kind, action, members, offset)
+            case "trigger_body" if document.trigger == "null":  # a time table brings nothing
+                return Place("null", tuple(m for m in members if not m.safe))
             case "trigger_body":
                 return document.event(members) if document.event else Place(document.trigger, members)
             case "trigger_outputs" | "trigger":

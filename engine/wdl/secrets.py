@@ -15,7 +15,7 @@ from engine.types import JSON
 from engine.wdl.syntax import Call, Expression, Interpolation, Literal, Member, WdlError, parse
 
 _NAMED = re.compile(
-    r"(?i)(?:^|[^a-z])(?:pass(?:word|wd|phrase)?|pwd|pfx|secret|token|sas(?:token|uri|url)?|connectionstring"
+    r"(?i)(?:^|[^a-z])(?:pass(?:word|wd|phrase)?|pwd|pfx|secret|token|cookie|sas(?:token|uri|url)?|connectionstring"
     r"|(?:api|access|subscription|functions?|account|private|shared|signing|encryption)key)$"
 )
 _KEY = re.compile(r"(?i)key$")

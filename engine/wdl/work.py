@@ -47,10 +47,10 @@ class Work:
     def inputs(self) -> Mapping[str, JSON]:
         return self.action.inputs if isinstance(self.action.inputs, dict) else {}
 
-    def printer(self, *, strict: bool = False) -> Printer:
+    def printer(self, *, strict: bool = False, counts: bool = True) -> Printer:
         conversion = self.conversion
         names = DocumentNames(document=conversion.document, here=self.action, selecting=self.selecting)
-        return Printer(names, strict=strict or conversion.faithful)
+        return Printer(names, strict=strict or conversion.faithful, loosened=conversion.loosened if counts else None)
 
     def value(self, value: JSON, *, strict: bool = False) -> Any:
         """A value with its expressions translated, at any depth; what can't be stays as it is, and is reported."""
@@ -117,7 +117,8 @@ class Work:
             case str():
                 try:
                     tree = parse(value)
-                    return "text" if isinstance(tree, Interpolation) else self.printer().expression(tree).kind
+                    printer = self.printer(counts=False)
+                    return "text" if isinstance(tree, Interpolation) else printer.expression(tree).kind
                 except WdlError:
                     return ""
         return ""
