@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": "plan:plan",
     "schema": "check:schema",
     "expr": "expr:expr",
+    "import": "import_:import_",
     "test": "test:test",
     "graph": "graph:graph",
     "why": "why:why",

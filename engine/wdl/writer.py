@@ -13,7 +13,10 @@ from engine.types import JSON
 
 WIDTH = 118
 LISTS = frozenset({"steps", "then", "else", "default"})  # keys whose members are steps
-_PLAIN = re.compile(r"[^\s\-?:,\[\]{}#&*!|>'\"%@`](?:[^:#,\[\]{}\n]|:(?=\S)|(?<=\S)#)*", re.DOTALL)
+_BEGIN = r"[^\s\-?:,\[\]{}#&*!|>'\"%@`]"
+_REST = r"(?:[^:#{0}\n]|:(?=\S)|(?<=\S)#)*"
+_PLAIN = re.compile(_BEGIN + _REST.format(""))
+_PLAIN_INSIDE = re.compile(_BEGIN + _REST.format(r",\[\]{}"))  # between brackets of other things
 
 
 def written(flow: JSON, heading: str = "") -> str:
@@ -35,7 +38,7 @@ def _member(key: str, value: JSON, indent: int, *, steps: bool, document: bool =
         yield f"{start} {block[0]}"
         yield from block[1:]
         return
-    inline = _inline(value)
+    inline = _inline(value) if isinstance(value, dict | list) else scalar(value)
     whole = document and key in ("steps", "triggers", "parameters", "variables", "connections", "outputs")
     if (
         not isinstance(value, dict | list)
@@ -74,7 +77,7 @@ def _step(name: str, step: dict[str, Any], indent: int, *, steps: bool) -> Itera
 
 def _items(items: list[Any], indent: int) -> Iterator[str]:
     for item in items:
-        inline = _inline(item)
+        inline = _inline(item) if isinstance(item, dict | list) else scalar(item)
         if not isinstance(item, dict | list) or not item or indent + 2 + len(inline) <= WIDTH:
             yield f"{' ' * indent}- {inline}"
             continue
@@ -104,24 +107,22 @@ def _short(value: JSON) -> bool:
 
 def _inline(value: JSON) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{scalar(k)}: {_inline(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{scalar(k, inside=True)}: {_inline(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_inline(v) for v in value) + "]"
-    return scalar(value)
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return scalar(value, inside=True)
 
 
-def scalar(value: JSON) -> str:
-    """A value on one line; text is quoted only where it would be read as something else."""
+def scalar(value: JSON, *, inside: bool = False) -> str:
+    """A value on one line, maybe inside of brackets; text is quoted only where it would be read as something else."""
     if not isinstance(value, str):
         return json.dumps(value)
-    if value and _PLAIN.fullmatch(value) and value == value.strip() and _is_text(value) and value.isprintable():
+    plain = (_PLAIN_INSIDE if inside else _PLAIN).fullmatch(value) and "{{" not in value
+    if plain and value == value.strip() and _is_text(value) and value.isprintable():
         return value
     quoted = json.dumps(value, ensure_ascii=False)
-    return re.sub(
-        r"[^\x20-\U0010ffff]|[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]",
-        lambda f: f"\\u{ord(f[0]):04x}",
-        quoted,
-    )
+    special = r"[^\x20-\U0010ffff]|[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"
+    return re.sub(special, lambda f: f"\\u{ord(f[0]):04x}", quoted)
 
 
 def _is_text(value: str) -> bool:
