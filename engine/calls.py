@@ -197,12 +197,12 @@ class Calls(Propagation):
             self._effects.append(Abandon(node.path))
         self._end_early(node, "timed_out", error)
 
-    def _end_early(self, node: Node, status: str, error: Mapping[str, JSON] | None) -> None:
+    def _end_early(self, node: Node, status: str, error: Mapping[str, JSON] | None, body: JSON = None) -> None:
         """Ends a step with all that is in it, at the latest when every write in it is certain."""
         if [frame for frame in node.inner if not self._cancel(frame)]:
             node.verdict = (status, error)
         else:
-            self._settle(node, status, error=error, record=node.ended is None)
+            self._settle(node, status, body=body, error=error, record=node.ended is None)
 
     def _uncertain_now(self, node: Node) -> bool:
         if node.state == "running" and node.effect == "write":

@@ -307,7 +307,8 @@ class Decider(Calls):
             self._cancel(self._root)
             self._finish(step.terminate, error)
         else:
-            self._end_early(owner, step.terminate, error)
+            body = node.frame.execution.response if step.terminate == "succeeded" else None
+            self._end_early(owner, step.terminate, error, body)
 
     # Containers
 

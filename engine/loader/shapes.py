@@ -67,7 +67,7 @@ def kinds(shape: Shape) -> frozenset[str] | None:
 
 def in_words(found: frozenset[str]) -> str:
     """Types in words."""
-    return " or ".join(dict.fromkeys(_WORDS[k] for k in sorted(found - {"null"} or found)))
+    return " or ".join(dict.fromkeys(_WORDS.get(k, k) for k in sorted(found - {"null"} or found)))
 
 
 def choices(shape: Shape) -> list[str]:
