@@ -274,7 +274,7 @@ def test_a_solution(tmp_path: Path) -> None:
             "solution.xml": '<ImportExportXml><LocalizedName description="Sales &amp; more"/></ImportExportXml>',
             "[Content_Types].xml": "<Types/>",
             f"Workflows/Childflow-{child.upper()}.json": exported({"A": compose(1)}),
-            f"Workflows/Childflow-{child.upper()}.json.data.xml": '<Workflow WorkflowId="x" Name="The child &amp; co"/>',  # noqa: E501
+            f"Workflows/Childflow-{child.upper()}.json.data.xml": '<Workflow Name="The child &amp; co"/>',
             f"Workflows/Parentflow-{parent.upper()}.json": "\ufeff" + json.dumps(exported({"Run": run})),
         },
     )
@@ -380,6 +380,8 @@ def test_a_package_that_is_too_large_is_refused(tmp_path: Path) -> None:
         archive.writestr("Workflows/a.json", b" " * (21 * 1024 * 1024))
     said = imported(tmp_path, tmp_path / "bomb.zip")
     assert (said.code, "larger than" in said.err) == (2, True)
+    (tmp_path / "large.json").write_bytes(b" " * (21 * 1024 * 1024))
+    assert "larger than" in imported(tmp_path, tmp_path / "large.json").err
     said = imported(tmp_path, zipped(tmp_path, {"readme.txt": "x"}, "none.zip"))
     assert (said.code, "holds no flow" in said.err) == (2, True)
     (tmp_path / "broken.zip").write_bytes((tmp_path / "none.zip").read_bytes()[:-30])

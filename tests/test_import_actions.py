@@ -434,6 +434,22 @@ def test_nothing_to_do() -> None:
     assert convert(definition({}))[0]["steps"] == {"nothing": {"note": "Nothing was in here.", "compose": None}}
 
 
+def test_what_is_no_json_schema_is_left_out() -> None:
+    properties = {"a": {"type": "Int"}, "b": {"type": "string", "required": True}, "c": {"$ref": "#/nowhere"}}
+    schema = {"type": "object", "properties": properties, "required": ["a"]}
+    action = {"type": "ParseJson", "inputs": {"content": "@triggerBody()", "schema": schema}}
+    flow, conversion = convert(definition({"Parse": action}))
+    assert flow["steps"]["parse"]["schema"] == {
+        "type": "object",
+        "properties": {"a": {}, "b": {"type": "string"}, "c": {}},
+        "required": ["a"],
+    }
+    (entry,) = (e for e in conversion.entries if e.name == "Parse")
+    assert entry.status == "changed"
+    assert "properties.b.required" in str(entry)
+    assert "properties.c.$ref" in str(entry)
+
+
 def test_what_has_no_place_is_a_note() -> None:
     options = {
         "trackedProperties": {"id": "@{triggerBody()?['id']}"},

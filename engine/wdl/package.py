@@ -170,6 +170,8 @@ _BESIDE = ("parameters.json", "connections.json")
 
 def _single(path: Path) -> Package:
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path} is larger than {MOST_BYTES} bytes", code="TooLarge")
         text = loads(path.read_bytes(), path.name)
     except OSError as error:
         raise ConfigError(f"can't read {path}: {error.strerror}", code="NoFile") from error

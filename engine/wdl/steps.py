@@ -11,6 +11,7 @@ from engine.model import DURATION
 from engine.types import JSON
 from engine.wdl.declarations import initialised
 from engine.wdl.definition import Action, key_of
+from engine.wdl.schemas import plain_schema
 from engine.wdl.syntax import Call, Expression, Interpolation, Literal, WdlError, parse
 from engine.wdl.work import Steps, Work, operand
 
@@ -200,7 +201,7 @@ def compose(w: Work) -> Steps:
 
 def parse_json(w: Work) -> Steps:
     content = w.inputs.get("content")
-    schema = plain_schema(w.inputs.get("schema"))
+    schema = plain_schema(w, w.inputs.get("schema"))
     inner = _content(content)
     value = w.value(inner)
     if w.kind(inner) == "text" and isinstance(value, str):
@@ -228,19 +229,6 @@ def _content(content: JSON) -> JSON:
             ):
                 return f"@{pieces[0]}"
     return content
-
-
-def plain_schema(schema: JSON) -> dict[str, Any]:
-    """A JSON Schema without the doubled @ that the language asks for."""
-
-    def cleaned(value: JSON) -> JSON:
-        if isinstance(value, dict):
-            return {cleaned(k): cleaned(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [cleaned(v) for v in value]
-        return value[1:] if isinstance(value, str) and value.startswith("@@") else value
-
-    return cleaned(schema) if isinstance(schema, dict) else {}
 
 
 def query(w: Work) -> Steps:

@@ -17,7 +17,7 @@ from engine.wdl.definition import Action, key_of
 from engine.wdl.definition import calls as calls_of
 from engine.wdl.names import Place, canonical, named
 from engine.wdl.outcome import Entry
-from engine.wdl.steps import plain_schema
+from engine.wdl.schemas import plain_schema
 from engine.wdl.syntax import Member
 from engine.wdl.work import Work
 
@@ -129,7 +129,7 @@ def _trigger(w: Work, kind: str, found: Shape) -> dict[str, Any]:
 
 
 def _request(w: Work, found: Shape) -> dict[str, Any]:
-    schema = plain_schema(w.inputs.get("schema"))
+    schema = plain_schema(w, w.inputs.get("schema"))
     if schema.get("type") == "object" and not schema.get("properties") and not schema.get("required"):
         schema = {"type": "object"}
     left = {k: v for k, v in w.inputs.items() if k in ("method", "relativePath") and v not in ("POST", "", None)}
