@@ -104,7 +104,10 @@ class Step:
 
 
 Steps: TypeAlias = Annotated[dict[str, Step], Schema({"propertyNames": {"pattern": f"^{NAME}$"}, "minProperties": 1})]
-Answer = Schema({"properties": {"status": {}, "headers": {}, "body": {}}, "additionalProperties": False})
+_TEMPLATE = {"type": "string", "pattern": r"\{\{"}
+_STATUS = {"anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, _TEMPLATE]}
+_HEADERS = {"anyOf": [{"type": "object"}, _TEMPLATE]}
+Answer = Schema({"properties": {"status": _STATUS, "headers": _HEADERS, "body": {}}, "additionalProperties": False})
 OneVariable = Schema({"minProperties": 1, "maxProperties": 1})
 
 

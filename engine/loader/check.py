@@ -22,7 +22,6 @@ from engine.loader.fit import compare, fit
 from engine.loader.misfits import ANYTHING
 from engine.loader.names import AT_START, ROOTS, Where
 from engine.loader.order import Order
-from engine.loader.races import Access, races
 from engine.loader.reading import Reading, case_misses
 from engine.loader.references import pieces
 from engine.loader.schema import flow_schema, input_schema, templated
@@ -30,6 +29,7 @@ from engine.loader.shapes import ANY, WHOLE, Shape, items
 from engine.loader.taint import secured
 from engine.loader.triggers import check_trigger, is_time
 from engine.loader.user_schema import faults_of_schema
+from engine.loader.variables import Access, races, unfit
 from engine.loader.words import nearest
 from engine.types import JSON, type_name
 
@@ -152,6 +152,7 @@ class _Checker:
         if flow.alerts is not None:
             self.reading.fields(flow.alerts, ("alerts",), Where(ALERT, roots=ROOTS | {"error"}))
             self._operation(("alerts", "to"), flow.alerts.to)
+        unfit(flow.variables, self.reading.accesses, self.report)
         races(self.order, self.reading.accesses, self.report)
         secure = secured(flow, self.operations, self.order, self.reading.chains)
         reads = {name: frozenset(steps) for name, steps in self.reading.reads.items() if name != ALERT}
@@ -230,6 +231,7 @@ class _Checker:
                     lambda p, *rest, path=path, **more: self.report((*path, "type", *p), *rest, **more),
                     types,
                     first["type"],
+                    f"variables.{name}.type",
                 )
             self._unevaluated(
                 path, first, "a variable's first value is not evaluated", "set it by a step: `set: {NAME: …}`"
@@ -289,6 +291,8 @@ class _Checker:
         return step.as_ if given == step.as_ and step.as_ not in ROOTS else ANYTHING
 
     def _step(self, path: Path, name: str, step: model.Step) -> None:
+        if step.timeout and not model.seconds(step.timeout):
+            self.report((*path, "timeout"), "WrongValue", f"{name}.timeout: no time at all", expected="more than 0s")
         match step:
             case model.Call():
                 self._operation((*path, "call"), step.call)
@@ -341,9 +345,8 @@ class _Checker:
             return
         document = self.catalog.flows.get(name)
         if document is None:
-            self._unknown(
-                (*path, kind), "flow", name, set(self.catalog.flows), expected=f"{name}.yaml beside this file"
-            )
+            others = set(self.catalog.flows) - {self.flow.flow}
+            self._unknown((*path, kind), "flow", name, others, expected=f"{name}.yaml beside this file")
             return
         self._inputs(path, document)
         if inside and name not in self.flows:

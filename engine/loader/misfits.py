@@ -37,7 +37,8 @@ class Misfits:
         self.misfits.append(Misfit(path, code, message, key, {k: v for k, v in more.items() if v}))
 
     def _where(self, path: Path) -> str:
-        return ".".join(str(p) for p in path[-3:]) or self.name or "the document"
+        shown = path[-4:] if path and isinstance(path[-1], int) else path[-3:]
+        return ".".join(map(str, shown)) or self.name or "the document"
 
     def _wrong(self, path: Path, value: JSON, message: str, **more: Any) -> None:
         self.report(path, "WrongValue", message, **{"found": type_name(value), **more})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ROOTS = frozenset({"trigger", "parameters", "variables", "steps", "run"})
 AT_START = frozenset({"trigger", "parameters"})
 OF_PASSES = frozenset({"result", "until"})  # keys of a loop that are read when its steps have run
+OPERATORS = frozenset({"and", "or", "not", "if", "in", "is", "else"})  # words of the syntax, too
 WORDS = {"null": "null", "none": "null", "nil": "null", "undefined": "null", "true": "true", "false": "false"}
 
 
@@ -81,8 +82,11 @@ class Names:
         if meant := WORDS.get(name.lower()):
             return f"did you mean '{meant}'?"
         names = {*self.where.roots, *self.where.locals}
-        near = did_you_mean(name, {*names, *WORDS.values(), *functions})
-        if "item" in self.where.locals and not get_close_matches(name, [*names, *functions], n=1, cutoff=0.8):
+        callable_ = functions.keys() - OPERATORS
+        near = did_you_mean(name, {*names, *WORDS.values(), *callable_})
+        if "item" in self.where.locals and not get_close_matches(name, [*names, *callable_], n=1, cutoff=0.8):
+            if isinstance(order.steps.get(self.where.step), model.Select):
+                return "the item is called 'item' here, its number 'index'"
             return f"the item is called 'item' here; `as: {name}` in the loop would call it so"
         return (
             near
@@ -99,6 +103,9 @@ class Names:
             if dashed:  # read as a subtraction
                 name, self.read_to = dashed[0], dashed.end()
             hint = did_you_mean(name.replace("-", "_"), set(order.paths))
+            if not hint.startswith("did") and where.step in order.before:
+                there = {n for n in order.paths if order.before[where.step] & order.bits[n]}
+                hint = did_you_mean("", there) or "no step has ended when this one begins"
             self.report("UnknownStep", f"unknown step '{name}'", offset, found=f"'{name}'", hint=hint)
             return ANY
         reading.reads.setdefault(where.holder, set()).add(name)

@@ -245,6 +245,8 @@ def _contradiction(name: str, after: Mapping[str, Mapping[str, frozenset[str]]],
         return bool(left)
 
     for pred, statuses in after[name].items():
+        if not statuses:
+            return f"no status of '{pred}' is named"
         if not narrow(pred, statuses):
             return f"'{pred}' never ends as {' or '.join(sorted(statuses))}"
     while changed:

@@ -13,7 +13,6 @@ from engine.expressions import ExpressionError, Expressions, arity_message, bare
 from engine.loader.document import Document, Lost, Path, value_at
 from engine.loader.names import Names, Where
 from engine.loader.order import Order
-from engine.loader.races import Access
 from engine.loader.references import Chain, References, holding, references
 from engine.loader.schema import output_schema, schema
 from engine.loader.shapes import (
@@ -32,6 +31,7 @@ from engine.loader.shapes import (
 )
 from engine.loader.syntax import braced_in_part, foreign, written_here
 from engine.loader.triggers import trigger_shape
+from engine.loader.variables import Access
 from engine.types import JSON
 
 CONDITIONS = frozenset({"when", "if", "until", "where"})
@@ -76,7 +76,7 @@ class Reading:
         trigger = trigger_shape(flow.triggers, schema(Event), inputs if isinstance(inputs, dict) else ANY)
         run = {"id": TEXT, "flow": TEXT, "environment": TEXT}
         return {
-            "trigger": closed(trigger) if flow.triggers else ANY,
+            "trigger": closed(trigger),
             "parameters": closed({name: self._parameter(name, p) for name, p in flow.parameters.items()}, "parameter"),
             "variables": closed(dict.fromkeys(flow.variables, ANY), "variable"),
             "run": closed(run),

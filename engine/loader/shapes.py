@@ -62,12 +62,13 @@ def kinds(shape: Shape) -> frozenset[str] | None:
         names = {None: "null", bool: "boolean", int: "number", float: "number", str: "string"}
         return frozenset(names.get(type(v) if v is not None else None, "object") for v in shape["enum"])
     kind = shape.get("type")
-    return None if kind is None else frozenset([kind] if isinstance(kind, str) else kind)
+    named = frozenset([kind] if isinstance(kind, str) else kind or ())
+    return named if named and named <= _WORDS.keys() else None  # a word of its own is told of where it stands
 
 
 def in_words(found: frozenset[str]) -> str:
     """Types in words."""
-    return " or ".join(dict.fromkeys(_WORDS.get(k, k) for k in sorted(found - {"null"} or found)))
+    return " or ".join(dict.fromkeys(_WORDS[k] for k in sorted(found - {"null"} or found)))
 
 
 def choices(shape: Shape) -> list[str]:

@@ -118,7 +118,7 @@ def trigger_shape(triggers: Mapping[str, model.Trigger], event: Any, inputs: Any
     """The members of `trigger`, by what may start the flow."""
     kinds = {type(t) for t in triggers.values()}
     members: dict[str, Any] = {"name": {"type": "string"}}
-    if kinds & {model.Webhook, model.Poll} or not kinds:
+    if kinds & {model.Webhook, model.Poll}:
         members["event"] = event if kinds == {model.Webhook} else {**event, "additionalProperties": None}
     if kinds & {model.Manual, model.Schedule} or not kinds:
         members |= {"inputs": inputs if model.Manual in kinds else {}, "time": {}}

@@ -1,19 +1,22 @@
-"""Variables that are changed and used by steps running side by side: what comes of it is left to chance.
+"""What steps do with variables: changes that don't fit, and changes side by side, whose outcome is left to chance.
 
-Power Automate runs such flows too, so these are warnings. Appending and adding up side by side are no race by
-themselves, since every order gives all of it; nor is setting the same fixed value.
+Power Automate runs flows with such races too, so those are warnings. Appending and adding up side by side are no race
+by themselves, since every order gives all of it; nor is setting the same fixed value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine import model
-from engine.loader.document import Path
+from engine.loader.document import Lost, Path
 from engine.loader.order import Order
-from engine.types import JSON
+from engine.types import JSON, type_name
+
+DECLARED = {"string": "text", "number": "a number", "integer": "a number", "boolean": "a boolean", "array": "a list",
+            "object": "an object"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,38 @@ class Access:
     path: Path
     at: int = 0  # character of the text there
     value: JSON = ...
+
+
+def unfit(first: Mapping[str, JSON], accesses: list[Access], report: Any) -> None:
+    """Reports changes that don't fit a variable's type, which is that of its first value. One that some step sets by
+    an expression may be of any type by then.
+    """
+    open_ = {a.variable for a in accesses if a.how == "set" and a.value is ...}
+    for access in accesses:
+        kind, value = _type_of(first.get(access.variable)), access.value
+        given = None if value is ... or value is None else type_name(value)
+        message, expected, of_value = "", "", True
+        if access.how == "increment" and given not in (None, "a number"):
+            message, expected = f"'{access.variable}' can't be increased by {given}", "a number"
+        elif kind is None or access.variable in open_ or access.how == "read":
+            continue
+        elif access.how == "set" and given not in (None, kind):
+            message, expected = f"'{access.variable}' is {kind}, and is set to {given}", kind
+        elif access.how == "append" and kind not in ("a list", "text"):
+            message, expected, of_value = f"'{access.variable}' takes no items", "a list or text", False
+        elif access.how == "increment" and kind != "a number":
+            message, expected, of_value = f"'{access.variable}' can't be increased", "a number", False
+        if message:
+            hint = f"the first value of '{access.variable}' under `variables` says its type"
+            found = given if of_value else kind
+            report(access.path, "WrongType", message, key=not of_value, expected=expected, found=found, hint=hint)
+
+
+def _type_of(first: JSON) -> str | None:
+    if isinstance(first, dict) and set(first) == {"type"}:
+        return DECLARED.get(str(first["type"]))
+    unclear = first is None or isinstance(first, Lost) or (isinstance(first, str) and "{{" in first)
+    return None if unclear else type_name(first)
 
 
 def races(order: Order, accesses: list[Access], report: Any) -> None:
