@@ -200,7 +200,7 @@ class Calls(Propagation):
     def _end_early(self, node: Node, status: str, error: Mapping[str, JSON] | None, body: JSON = None) -> None:
         """Ends a step with all that is in it, at the latest when every write in it is certain."""
         if [frame for frame in node.inner if not self._cancel(frame)]:
-            node.verdict = (status, error)
+            node.verdict = (status, error, body)
         else:
             self._settle(node, status, body=body, error=error, record=node.ended is None)
 
@@ -217,8 +217,8 @@ class Calls(Propagation):
         while owner is not None:
             doubtful = any(n.path.startswith((f"{owner.path}/", f"{owner.path}[")) for n in self._active.values())
             if owner.verdict is not None and not doubtful:
-                status, error = owner.verdict
-                self._settle(owner, status, error=error)
+                status, error, body = owner.verdict
+                self._settle(owner, status, body=body, error=error)
                 return
             owner = owner.frame.owner
 

@@ -206,15 +206,17 @@ class Decider(Calls):
         trigger = m.trigger_of(program.flow, node.inputs)
         self._execute(program, node, f"{node.path}/", trigger, self.start.inner.get(step.run, {}))
 
-    def _end_of_flow(self, node: Node, execution: Execution, frame: Frame, status: str, error: Any) -> None:
-        """The flow inside a `run` step has ended: the step gives what it responded, else its outputs."""
+    def _answer(
+        self, node: Node, execution: Execution, scope: Mapping[str, Any], status: str, error: Mapping[str, JSON] | None
+    ) -> tuple[str, Mapping[str, JSON] | None, JSON]:
+        """How a `run` step ends when its flow has: status, error, and what it responded, else its outputs."""
         body = execution.response
         if status == "succeeded" and body is None:
             try:
-                body = self._outputs(execution.program, frame.scope, node.path)
+                body = self._outputs(execution.program, scope, node.path)
             except DataError as fault:
                 status, error = "failed", {"step": node.path, **error_of(fault)}
-        self._complete(node, status, body=body, error=error)
+        return status, error, body
 
     def _change(self, node: Node, operation: str, given: Mapping[str, JSON]) -> None:
         ((name, value),) = given.items()
@@ -307,8 +309,8 @@ class Decider(Calls):
             self._cancel(self._root)
             self._finish(step.terminate, error)
         else:
-            body = node.frame.execution.response if step.terminate == "succeeded" else None
-            self._end_early(owner, step.terminate, error, body)
+            execution, scope = node.frame.execution, node.frame.scope
+            self._end_early(owner, *self._answer(owner, execution, scope, step.terminate, error))
 
     # Containers
 
@@ -320,7 +322,8 @@ class Decider(Calls):
             if frame is self._root:
                 self._finish("succeeded" if status == "succeeded" else "failed", error)
         elif isinstance(owner.step, m.Run):
-            self._end_of_flow(owner, frame.execution, frame, status, error)
+            status, error, body = self._answer(owner, frame.execution, frame.scope, status, error)
+            self._complete(owner, status, body=body, error=error)
         elif isinstance(owner.step, m.Foreach):
             self._end_of_item(owner, frame, status, error)
         elif isinstance(owner.step, m.Until):

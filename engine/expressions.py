@@ -268,6 +268,8 @@ class Expressions:
             message = (error.message or "").replace("end of print statement", "end of the expression").removesuffix(".")
             quoted = re.search(r"'([^']+)'", message)
             raise ExpressionError(message, offset=max(0, source.find(quoted[1])) if quoted else 0) from error
+        except RecursionError as error:
+            raise ExpressionError("too deeply nested") from error
         if parser.stream.current.type != "variable_end":
             unexpected = str(parser.stream.current.value)
             raise ExpressionError(f"unexpected '{unexpected}'", offset=max(0, source.find(unexpected)))
@@ -317,6 +319,8 @@ class Expressions:
             template = self.environment.from_string(nodes.Template([assign], lineno=1))
         except TemplateSyntaxError as error:  # a filter or test that isn't there
             raise ExpressionError(f"{source.strip()}: {error.message}", code="UnknownFunction") from error
+        except (SyntaxError, RecursionError, MemoryError) as error:
+            raise ExpressionError(f"{source.strip()[:80]}: too deeply nested") from error
         used = {n: self._used[n] for n in names if n in self._used}
         pure, impure = ({n: f for n, f in used.items() if f.impure is which} for which in (False, True))
         bound: dict[str, Any] = {n: _Bound(f) for n, f in pure.items()}
@@ -455,9 +459,12 @@ def _function(name: str | None, node: Any, arguments: list[Any], names: Mapping[
         case "and" | "or" if len(arguments) >= 2 and name in names:
             return _joined(name, arguments, names)
         case "coalesce" if arguments:
-            out = arguments[-1]
-            for argument in reversed(arguments[:-1]):
-                out = nodes.CondExpr(nodes.Test(argument, "none", [], [], None, None), out, argument)
+            # One in another is one with more arguments: each is looked at twice, and so it would double at each level.
+            parts = [part for argument in arguments for part in getattr(argument, "coalesced", [argument])]
+            out = parts[-1]
+            for part in reversed(parts[:-1]):
+                out = nodes.CondExpr(nodes.Test(part, "none", [], [], None, None), out, part)
+            out.coalesced = parts
             return out
     if name is not None and name in names and not (node.kwargs or node.dyn_args or node.dyn_kwargs):
         return _apply(names[name], arguments)

@@ -155,7 +155,8 @@ class Node:
     state: str = ""  # running, retry, wait; of an uncertain write: probing, probe_retry, person
     probes: int = 0
     lost: bool = False  # an earlier try may have changed something: its answer was lost
-    verdict: tuple[str, Mapping[str, JSON] | None] | None = None  # how a container ends once its writes are certain
+    # How a container ends once its writes are certain: status, error, body.
+    verdict: tuple[str, Mapping[str, JSON] | None, JSON] | None = None
     ended: Record | None = None  # a container's recorded end, which stands
     fresh: bool = False  # done anew although there is a record of it
     dropped: bool = False  # that because what it rests on was done anew

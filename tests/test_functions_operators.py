@@ -99,3 +99,15 @@ def test_check_counts_arguments_behind_names() -> None:
     )
     counted = [(name, given) for name, given, _ in found.calls if name in ("equals", "replace", "trim")]
     assert sorted(counted) == [("equals", 1), ("replace", 2), ("trim", 1)]
+
+
+def test_coalesce_in_coalesce_does_not_grow() -> None:
+    deep = "null"
+    for _ in range(60):
+        deep = f"coalesce({deep}, null)"
+    assert run(f"coalesce({deep}, 7)") == 7
+
+
+def test_what_is_too_deep_is_an_error_in_words() -> None:
+    with pytest.raises(DataError):
+        run("(" * 3000 + "1" + ")" * 3000)

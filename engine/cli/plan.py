@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from engine.cli.progress import WORDS
 from engine.cli.run import start_options, starts
 from engine.cli.wiring import NO, YES, Workspace, load_document, pairs
 from engine.local.starts import Flow
@@ -68,7 +69,8 @@ def _text(plan: Plan, flow: Flow) -> Iterator[str]:
     width = max((len(step.path) for step in plan.steps), default=0)
     yield f"plan of {flow.program.flow.flow} · environment {flow.workspace.environment.name} · nothing is written"
     for step in plan.steps:
-        yield f"  {step.path:<{width}}  {step.action:<9} {step.summary}".rstrip()
+        said = WORDS.get(step.summary, step.summary)
+        yield f"  {step.path:<{width}}  {step.action:<9} {said}".rstrip()
         for difference in step.differences:
             sign, colour = SIGNS[difference.action]
             same = f", {difference.unchanged} unchanged" if difference.unchanged else ""

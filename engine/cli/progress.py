@@ -23,7 +23,8 @@ MARKS = {"succeeded": "✓", "failed": "✗", "skipped": "–", "timed_out": "�
          "uncertain": "?"}  # fmt: skip
 COLOURS = {"succeeded": "green", "failed": "red", "timed_out": "red", "skipped": "bright_black", "retrying": "yellow",
            "uncertain": "yellow", "cancelled": "yellow"}  # fmt: skip
-CONTAINERS = frozenset({"if", "switch", "steps", "foreach", "until", "run"})
+WORDS = {"ConditionFalse": "not needed (when is false)", "RunAfter": "not reached",
+         "Cancelled": "ended with what is around it"}  # fmt: skip
 
 
 class Progress(Listener):
@@ -99,9 +100,7 @@ def describe(record: Record) -> str:
     """A record in words."""
     if record.error and record.status != "succeeded":
         return f"{record.error['code']}: {str(record.error['message'])[:200]}"
-    words = {"ConditionFalse": "not needed (when is false)", "RunAfter": "not reached",
-             "Cancelled": "ended with what is around it"}  # fmt: skip
-    return words.get(record.summary, record.summary)
+    return WORDS.get(record.summary, record.summary)
 
 
 def took(record: Record) -> str:

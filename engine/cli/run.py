@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.progress import Progress, progress
-from engine.cli.wiring import NO, WAITING, YES, Workspace, load_document, pairs, place_of, read
+from engine.cli.wiring import NO, WAITING, WRONG, YES, Workspace, load_document, pairs, place_of, read
 from engine.errors import ConfigError
 from engine.local.starts import Connections, Flow, checked
 
@@ -149,7 +149,7 @@ def go_on(
         found = resumption(flow.program, start, known, SystemClock().now(), earlier)
         if look is not None:
             look(found)
-            return YES
+            return WRONG if found.differing and not force else YES
         if found.differing and not force:
             listed = "; ".join(f"{path} {how}" for path, how in found.differing.items())
             hint = "--plan shows all of it; --force keeps what is recorded as it is"

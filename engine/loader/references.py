@@ -11,7 +11,7 @@ from jinja2 import nodes
 
 from engine.errors import did_you_mean
 from engine.expressions import KEPT_FILTERS, KEPT_TESTS, LAZY, ExpressionError, Expressions, Function, dotted
-from engine.loader.syntax import member_at, parse
+from engine.loader.syntax import IN_PARTS, TOO_DEEP, member_at, parse
 from engine.model import Holds
 from engine.types import JSON, key_of
 
@@ -155,7 +155,10 @@ def references(expressions: Expressions, source: str) -> References:
     """Raises ExpressionError with the offset of the fault where there is no tree to read."""
     tree = parse(expressions, source)
     found = References(source, tree, expressions.functions)
-    found.visit(tree)
+    try:
+        found.visit(tree)
+    except RecursionError as error:
+        raise ExpressionError(TOO_DEEP, hint=IN_PARTS) from error
     return found
 
 

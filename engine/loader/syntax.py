@@ -51,6 +51,9 @@ class _Placed:
             self.at += len(text)
 
 
+TOO_DEEP, IN_PARTS = "too deeply nested", "take it apart: a compose step can give a part a name"
+
+
 def parse(expressions: Expressions, source: str) -> nodes.Expr:
     """The tree of an expression; the `lineno` of a node is its offset in `source`. Raises ExpressionError."""
     plain = _DOTTED.fullmatch(source)
@@ -69,6 +72,8 @@ def parse(expressions: Expressions, source: str) -> nodes.Expr:
     except TemplateSyntaxError as error:
         ended = parser.stream.current.type == "eof" and error.lineno == parser.stream.current.lineno
         raise _fault(source, len(source.rstrip()) if ended else error.lineno, error.message or "") from error
+    except RecursionError as error:
+        raise ExpressionError(TOO_DEEP, hint=IN_PARTS) from error
     if parser.stream.current.type != "eof":
         raise _fault(source, parser.stream.current.lineno, "")
     return tree

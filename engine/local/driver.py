@@ -200,30 +200,7 @@ class _Drive:
             return not self.cancelled and self.wanted.get(call.path) == call.attempt
 
         mine = Call(idempotency_key=call.key, deadline=deadline, wanted=wanted)
-        token = CURRENT_CALL.set(mine)
-        try:
-            result = self.connections.invoke(call.connection, call.operation, call.inputs)
-            return Done(
-                call.path,
-                call.attempt,
-                plain(result.body),
-                result.changed,
-                result.summary,
-                plain(result.outputs) or None,
-            )
-        except FlowrunError as error:
-            outputs = plain(error.outputs) or None
-            return Failed(call.path, call.attempt, error_of(error), error.retry_after, error.answer_lost, outputs)
-        except Exception as error:  # noqa: BLE001 - a bug in a connector: its step fails, the run goes on
-            text = (
-                f"{type(error).__name__} in {call.connection}.{call.operation}: {self.driver.journal.mask(str(error))}"
-            )
-            lost = call.effect == "write"
-            return Failed(
-                call.path, call.attempt, {"kind": "bug", "code": type(error).__name__, "message": text}, None, lost
-            )
-        finally:
-            CURRENT_CALL.reset(token)
+        return carried_out(call, mine, self.connections.invoke, self.driver.journal.mask)
 
     def _end(self) -> str:
         decider = self.decider
@@ -239,3 +216,26 @@ class _Drive:
         ended |= {"business_key": None if secure else decider.business_key}
         self.driver.journal.write(self.id, self.unsaved, ended)
         return decider.status
+
+
+def carried_out(
+    call: Invoke,
+    mine: Call,
+    invoke: Callable[[str, str, Mapping[str, JSON]], Result[Any]],
+    mask: Callable[[str], str] = lambda text: text,
+) -> Outcome:
+    """What comes of a call: an answer as JSON, or an error sorted. Raises nothing: a connector's bug is its step's."""
+    token = CURRENT_CALL.set(mine)
+    try:
+        result = invoke(call.connection, call.operation, call.inputs)
+        body, outputs = plain(result.body), plain(result.outputs) or None
+        return Done(call.path, call.attempt, body, result.changed, result.summary, outputs)
+    except FlowrunError as error:
+        outputs = plain(error.outputs) or None
+        return Failed(call.path, call.attempt, error_of(error), error.retry_after, error.answer_lost, outputs)
+    except Exception as error:  # noqa: BLE001 - a bug in a connector: its step fails, the run goes on
+        text = f"{type(error).__name__} in {call.connection}.{call.operation}: {mask(str(error))}"
+        bug = {"kind": "bug", "code": type(error).__name__, "message": text}
+        return Failed(call.path, call.attempt, bug, None, call.effect == "write")
+    finally:
+        CURRENT_CALL.reset(token)

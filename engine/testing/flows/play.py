@@ -16,15 +16,14 @@ from typing import Any
 from engine.calls import PROBE
 from engine.contract import CURRENT_CALL, Call, Result
 from engine.decider import Decider
-from engine.effects import FINAL, Abandon, Done, Failed, Fired, Invoke, Outcome, Program, Record, Start, Timer, error_of
-from engine.errors import FlowrunError
+from engine.effects import FINAL, Abandon, Done, Failed, Fired, Invoke, Outcome, Program, Record, Start, Timer
+from engine.local.driver import carried_out
 from engine.model import seconds
 from engine.testing import FakeClock
 from engine.testing.flows.document import Case, Fault, Pin
 from engine.testing.flows.paths import plain, shown
 from engine.testing.flows.services import Services
 from engine.types import JSON
-from engine.types import plain as json_of
 
 
 @dataclass
@@ -116,31 +115,18 @@ class Player:
         deadline = None
         if call.deadline is not None:
             deadline = now.monotonic() + (call.deadline - now.now()).total_seconds()
-        token = CURRENT_CALL.set(Call(idempotency_key=call.key, deadline=deadline))
-        try:
-            result = self._start(call) if not call.connection else self._invoke(call)
-        except FlowrunError as error:
-            outputs = json_of(error.outputs) or None
-            return Failed(call.path, call.attempt, error_of(error), error.retry_after, error.answer_lost, outputs)
-        except Exception as error:  # noqa: BLE001 - a bug in a connector: its step fails, as in a real run
-            text = f"{type(error).__name__} in {call.connection}.{call.operation}: {error}"
-            bug = {"kind": "bug", "code": type(error).__name__, "message": text}
-            return Failed(call.path, call.attempt, bug, None, call.effect == "write")
-        finally:
-            CURRENT_CALL.reset(token)
-        if result.changed and call.connection and self.services.emulator(call.connection) is None:
+        mine = Call(idempotency_key=call.key, deadline=deadline)
+        outcome = carried_out(call, mine, self._start if not call.connection else self.services.connections.invoke)
+        unseen = call.connection and self.services.emulator(call.connection) is None
+        if unseen and isinstance(outcome, Done) and outcome.changed:
             self.services.writes = before + 1  # nobody else saw it
-        outputs = json_of(result.outputs) or None
-        return Done(call.path, call.attempt, json_of(result.body), result.changed, result.summary, outputs)
+        return outcome
 
-    def _invoke(self, call: Invoke) -> Result[Any]:
-        return self.services.connections.invoke(call.connection, call.operation, call.inputs)
-
-    def _start(self, call: Invoke) -> Result[Any]:
+    def _start(self, _connection: str, _operation: str, inputs: Mapping[str, JSON]) -> Result[Any]:
         """A `start` step: the other flow's run is not played, only named."""
-        run = uuid.uuid5(uuid.NAMESPACE_URL, call.key).hex
+        run = uuid.uuid5(uuid.NAMESPACE_URL, CURRENT_CALL.get().idempotency_key).hex
         body = {"run": run, "created": True}
-        return Result(body=body, changed=True, summary=f"queued run {run[:8]} of {call.inputs['flow']}")
+        return Result(body=body, changed=True, summary=f"queued run {run[:8]} of {inputs['flow']}")
 
 
 def _pinned(call: Invoke, pin: Pin) -> Outcome:
