@@ -1,10 +1,14 @@
 """flowrun's engine. This module is the whole public surface for connectors and emulators."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.connections.session import Session, Transport
+
 # fmt: off
 # isort: off
 from engine.connections.crm import CRM, NEUTRAL_FIELDS, Change, Lead, LeadResult, LeadStatus, Page, difference
 from engine.connections.entra import PUBLIC_CLOUD, Certificate, Entra, MemoryTokens, Token
-from engine.connections.session import Session, Transport
 from engine.contract import (
     Call, Clock, Connector, Context, Difference, Effect, Event, Operation, Request, Result, SystemClock, TokenStore,
     operation, retry_after,
@@ -24,3 +28,12 @@ __all__ = [
     "operation", "plain", "retry_after",
 ]
 # fmt: on
+
+
+def __getattr__(name: str) -> Any:
+    """Session and Transport come when they are asked for: requests takes long to import, and a check needs none."""
+    if name in ("Session", "Transport"):
+        from engine.connections import session
+
+        return getattr(session, name)
+    raise AttributeError(name)

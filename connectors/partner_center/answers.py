@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from requests import Response
+from typing import TYPE_CHECKING
 
 from engine import JSON, TransientError
+
+if TYPE_CHECKING:
+    from requests import Response
 
 
 def done(answer: Response) -> bool:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
-from requests import Response
-
 from connectors.partner_center.answers import done, error_in, json_of, object_of
 from connectors.partner_center.events import EVENTS, GUID, events, referral_id
 from connectors.partner_center.patch import OnForeignId, Plan, plan
@@ -49,6 +47,8 @@ from engine import (
 )
 
 if TYPE_CHECKING:
+    from requests import Response
+
     from connectors.partner_center.signature import Verifier
 
 REAPPLIED = 3  # times that a change is planned anew after somebody else's edit

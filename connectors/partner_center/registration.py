@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid4, uuid5
-
-from requests import Response
 
 from connectors.partner_center.answers import done, json_of, object_of
 from connectors.partner_center.events import EVENTS
@@ -31,6 +29,9 @@ from engine import (
     TransientError,
     operation,
 )
+
+if TYPE_CHECKING:
+    from requests import Response
 
 PATH = "/webhooks/v1/registration"
 TEST = "test-created"

@@ -18,15 +18,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
-
-from requests.adapters import BaseAdapter
 
 from engine.connections.entra import MemoryTokens
 from engine.connections.limits import Limits
 from engine.connections.secrets import Mask, resolver, secrets_in
-from engine.connections.session import Session, Transport, is_loopback
 from engine.contract import Clock, Connector, Context, Result, TokenStore
 from engine.errors import ConfigError, DataError, did_you_mean
 from engine.loader import Document, load
@@ -36,6 +33,11 @@ from engine.loader.fit import compare
 from engine.loader.schema import schema
 from engine.model import Duration, seconds
 from engine.types import JSON, Doc, convert, fields
+
+if TYPE_CHECKING:
+    from requests.adapters import BaseAdapter
+
+    from engine.connections.session import Transport
 
 FILE = "connections.yaml"
 SANDBOX = "sandbox"
@@ -147,6 +149,8 @@ class Project:
         emulate = given.get("emulate")
         route = {h.lower(): str(url) for h, url in (given.get("route") or {}).items()}
         production = bool(given.get("production"))
+        if route:
+            from engine.connections.session import is_loopback
         for host, url in route.items():
             if production:
                 raise ConfigError(f"{name}: `route` is refused where `production: true`", code="Route")
@@ -327,6 +331,8 @@ class OpenConnections:
             document, path = self.project.document, ("environments", self.environment.name, "connections", entry)
             place = f"{document.place(path, key=True)}: " if path in document.values else ""
             raise ConfigError(f"{place}{error.message}", code=error.code, hint=error.hint) from error
+        from engine.connections.session import Session, is_loopback
+
         for secret in secrets_in(settings):
             self.project.mask.add(secret)
         hosts = kind.hosts(settings) | {h.lower() for h in transport.hosts}
@@ -340,6 +346,8 @@ class OpenConnections:
         return kind(settings, Context(session, self.clock, log, tokens, str(folder)))
 
     def _transport(self, given: TransportEntry) -> Transport:
+        from engine.connections.session import Transport
+
         transport = Transport(
             route=self.environment.route,
             proxy=given.proxy,
