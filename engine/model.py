@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from engine.errors import DataError, did_you_mean
 from engine.types import JSON, Doc, Key, Pattern, Range, Schema, convert, converter
@@ -104,10 +104,10 @@ class Step:
 
 
 Steps: TypeAlias = Annotated[dict[str, Step], Schema({"propertyNames": {"pattern": f"^{NAME}$"}, "minProperties": 1})]
-_TEMPLATE = {"type": "string", "pattern": r"\{\{"}
-_STATUS = {"anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, _TEMPLATE]}
-_HEADERS = {"anyOf": [{"type": "object"}, _TEMPLATE]}
-Answer = Schema({"properties": {"status": _STATUS, "headers": _HEADERS, "body": {}}, "additionalProperties": False})
+_TEXT = {"type": "string", "pattern": r"\{\{"}
+_OF_ANSWER = {"status": {"anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, _TEXT]}, "body": {},
+              "headers": {"anyOf": [{"type": "object"}, _TEXT]}}  # fmt: skip
+Answer = Schema({"properties": _OF_ANSWER, "additionalProperties": False})
 OneVariable = Schema({"minProperties": 1, "maxProperties": 1})
 
 
@@ -447,11 +447,8 @@ class Flow:
         return {name: step for _, block in walk(self) for name, step in block.items()}
 
     def initial_variables(self) -> dict[str, JSON]:
-        return {name: None if _is_declaration(v) else v for name, v in self.variables.items()}
-
-
-def _is_declaration(value: JSON) -> bool:
-    return isinstance(value, dict) and set(value) == {"type"}
+        """First values; a variable of which only the type is declared begins as null."""
+        return {n: None if isinstance(v, dict) and set(v) == {"type"} else v for n, v in self.variables.items()}
 
 
 def trigger_of(flow: Flow, given: JSON) -> dict[str, JSON]:
@@ -499,6 +496,4 @@ def predecessors(block: Mapping[str, Step]) -> dict[str, dict[str, frozenset[str
 
 
 def _statuses(given: list[str]) -> frozenset[str]:
-    if "any" in given:
-        return frozenset({"succeeded", "failed", "skipped", "timed_out", "cancelled"})
-    return frozenset(given)
+    return frozenset(get_args(Status) if "any" in given else given)

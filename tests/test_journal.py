@@ -23,7 +23,8 @@ from engine.connections.secrets import Mask
 from engine.connections.tokens import JournalTokens
 from engine.effects import SECURED, Record
 from engine.errors import ConfigError
-from engine.local.journal import MIGRATIONS, Journal, Run
+from engine.local.database import MIGRATIONS
+from engine.local.journal import Journal, Run
 
 
 @pytest.fixture
@@ -305,12 +306,12 @@ def test_what_was_written_is_there_for_the_next(opened: Callable[..., Journal], 
 def test_migrations_are_numbered_and_run_once(
     opened: Callable[..., Journal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.local.journal.MIGRATIONS", MIGRATIONS[:1])
+    monkeypatch.setattr("engine.local.database.MIGRATIONS", MIGRATIONS[:1])
     journal = opened(tmp_path / "state")
     create(journal, "r1")
     journal.close()
     more = (*MIGRATIONS[:1], "ALTER TABLE runs ADD COLUMN colour TEXT;", "CREATE TABLE colours (name TEXT);")
-    monkeypatch.setattr("engine.local.journal.MIGRATIONS", more)
+    monkeypatch.setattr("engine.local.database.MIGRATIONS", more)
     for _ in range(2):
         journal = opened(tmp_path / "state")
         assert journal._db.execute("PRAGMA user_version").fetchone()[0] == 3
@@ -323,7 +324,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
 ) -> None:
     opened(tmp_path / "state").close()
     bad = (*MIGRATIONS, "CREATE TABLE half (x TEXT); CREATE TABLE runs (x TEXT);")
-    monkeypatch.setattr("engine.local.journal.MIGRATIONS", bad)
+    monkeypatch.setattr("engine.local.database.MIGRATIONS", bad)
     with pytest.raises(sqlite3.OperationalError):
         opened(tmp_path / "state")
     monkeypatch.undo()

@@ -71,9 +71,10 @@ def token() -> None:
 def add(name: str, connections: Path | None) -> int:
     """A new token for the caller NAME; it is shown once."""
     from engine.contract import SystemClock
+    from engine.local.access import Access
 
     workspace = Workspace.open(Path(), connections)
-    click.echo(workspace.journal.allow(name, SystemClock().now()))
+    click.echo(Access(workspace.journal).allow(name, SystemClock().now()))
     return YES
 
 
@@ -81,7 +82,9 @@ def add(name: str, connections: Path | None) -> int:
 @connections_option
 def list_(connections: Path | None) -> int:
     """Who has a token."""
-    for name, made in Workspace.open(Path(), connections).journal.callers().items():
+    from engine.local.access import Access
+
+    for name, made in Access(Workspace.open(Path(), connections).journal).callers().items():
         click.echo(f"{name}  {made[:19]}")
     return YES
 
@@ -91,7 +94,9 @@ def list_(connections: Path | None) -> int:
 @connections_option
 def remove(name: str, connections: Path | None) -> int:
     """Takes the token of NAME away."""
-    if not Workspace.open(Path(), connections).journal.refuse(name):
+    from engine.local.access import Access
+
+    if not Access(Workspace.open(Path(), connections).journal).refuse(name):
         raise ConfigError(f"there is no token '{name}'", code="Token", hint="flowrun serve token list")
     return YES
 
@@ -101,6 +106,7 @@ class Served:
 
     def __init__(self, workspace: Workspace, files: tuple[Path, ...], connect: Mapping[str, str], threads: int) -> None:
         from engine.contract import SystemClock
+        from engine.local.access import Access
         from engine.local.dispatcher import Dispatcher
         from engine.local.journal import Queued
         from engine.local.performer import Performer
@@ -131,7 +137,7 @@ class Served:
         self.timetable = Timetable(self.flows, self.dispatcher.submit, self.clock)
         name = workspace.environment.name
         self.hooks = {
-            (flow, hook.name): (journal.hook(name, flow, hook.name), hook)
+            (flow, hook.name): (Access(journal).hook(name, flow, hook.name), hook)
             for flow, loaded in self.flows.items()
             for hook in hooks_of(loaded, submit, self.clock)
         }

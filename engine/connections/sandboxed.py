@@ -10,7 +10,7 @@ from pathlib import Path
 from requests.adapters import BaseAdapter
 
 from engine.errors import ConfigError, did_you_mean
-from engine.local.journal import prepare
+from engine.local.database import prepare
 from engine.model import seconds
 from engine.sandbox import FAULTS, WSGI, Emulator, Faults, Store, WSGIAdapter
 from engine.types import JSON

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from engine.errors import ConfigError
-from engine.local.journal import Journal, lock
+from engine.local.database import lock
+from engine.local.journal import Journal
 
 KEY_HELP = 'make one with: python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 

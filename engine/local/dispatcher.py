@@ -17,7 +17,8 @@ from typing import IO
 
 from engine.contract import Clock
 from engine.errors import ConfigError
-from engine.local.journal import Journal, Queued, lock
+from engine.local.database import lock
+from engine.local.journal import Journal, Queued
 
 LOG = logging.getLogger("flowrun.dispatcher")
 

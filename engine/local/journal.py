@@ -1,62 +1,27 @@
 """The journal: what every run did, in SQLite. Page, resume and `why` read nothing else.
 
-Durable when a call returns (WAL, synchronous=FULL). Secure parts are replaced by a marker, or encrypted where a key is
-set; error texts are masked. A run is alive exactly as long as its process holds its lock: no lease, no clock, no guess.
+Durable when a call returns. Secure parts are replaced by a marker, or encrypted where a key is set; error texts are
+masked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import sqlite3
-import threading
-import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from engine.effects import SECURED, Record
 from engine.errors import ConfigError
+from engine.local.database import Database
 from engine.types import JSON
 
-MIGRATIONS = (
-    """
-    CREATE TABLE documents (digest TEXT PRIMARY KEY, file TEXT NOT NULL, text TEXT NOT NULL);
-    CREATE TABLE runs (
-        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, flow TEXT NOT NULL, digest TEXT NOT NULL,
-        flows TEXT NOT NULL, environment TEXT NOT NULL, connect TEXT NOT NULL, targets TEXT NOT NULL,
-        trigger TEXT NOT NULL, parameters TEXT NOT NULL,
-        key TEXT, lane TEXT, collapse INTEGER NOT NULL, business_key TEXT, forked_from TEXT,
-        status TEXT NOT NULL, process TEXT NOT NULL,
-        started TEXT NOT NULL, ended TEXT, wake TEXT, error TEXT, outputs TEXT);
-    CREATE INDEX runs_by_status ON runs (status, number);
-    CREATE INDEX runs_by_wake ON runs (wake) WHERE wake IS NOT NULL;
-    CREATE INDEX runs_by_key ON runs (flow, environment, key) WHERE key IS NOT NULL;
-    CREATE INDEX runs_by_lane ON runs (lane, number) WHERE lane IS NOT NULL;
-    CREATE INDEX runs_by_business_key ON runs (business_key, number) WHERE business_key IS NOT NULL;
-    CREATE TABLE records (
-        number INTEGER PRIMARY KEY, run INTEGER NOT NULL, path TEXT NOT NULL, attempt INTEGER NOT NULL,
-        status TEXT NOT NULL, kind TEXT NOT NULL, inputs TEXT, output TEXT, outputs TEXT, error TEXT,
-        effect TEXT NOT NULL, changed INTEGER NOT NULL, summary TEXT NOT NULL, started TEXT, ended TEXT);
-    CREATE INDEX records_by_run ON records (run);
-    CREATE TABLE tokens (connection TEXT PRIMARY KEY, data BLOB NOT NULL);
-    CREATE TABLE hooks (environment TEXT, flow TEXT, trigger TEXT, token TEXT NOT NULL,
-        PRIMARY KEY (environment, flow, trigger));
-    CREATE TABLE positions (environment TEXT, flow TEXT, trigger TEXT, at TEXT NOT NULL, cursor TEXT,
-        PRIMARY KEY (environment, flow, trigger));
-    CREATE TABLE polled (environment TEXT, flow TEXT, trigger TEXT, item TEXT, digest TEXT NOT NULL,
-        PRIMARY KEY (environment, flow, trigger, item)) WITHOUT ROWID;
-    CREATE TABLE callers (name TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, made TEXT NOT NULL);
-    """,
-)
 ENCRYPTED = "(encrypted)"
-T = TypeVar("T")
 Documents: TypeAlias = Mapping[str, tuple[str, str]]  # digest → file name and text
 # What is known of a run when it begins.
 COLUMNS = ("id", "flow", "digest", "flows", "environment", "connect", "targets", "trigger", "parameters", "key", "lane",
@@ -116,107 +81,22 @@ class Position:
     cursor: str | None = None
 
 
-class _Job:
-    """What a thread wants to have committed."""
-
-    __slots__ = ("done", "error", "result", "work")
-
-    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
-        self.work = work
-        self.done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-
-class Journal:
+class Journal(Database):
     """A journal in a folder (`.flowrun/`), or in memory without one. Safe for several threads."""
 
     def __init__(
         self, folder: Path | None = None, *, cipher: Any = None, mask: Callable[[str], str] = lambda text: text
     ) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.cipher = cipher
         self.mask = mask
-        self._lock = threading.RLock()
-        self._claim: IO[str] | None = None
-        self._jobs: deque[_Job] = deque()
         self._first: dict[str, Callable[[sqlite3.Connection], Any]] = {}  # done together with a run's next commit
-        self.process = uuid.uuid4().hex
-        if folder is not None:
-            prepare(folder)
-        path = str(folder / "journal.db") if folder else ":memory:"
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._migrate()
-
-    def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
-            raise ConfigError(f"the journal in {self.folder} was written by a newer flowrun", code="JournalVersion",
-                              hint="update flowrun")  # fmt: skip
-        for number in range(version, len(MIGRATIONS)):
-            script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version={number + 1}; COMMIT;"
-            try:
-                self._db.executescript(script)
-            except sqlite3.OperationalError:
-                self._db.execute("ROLLBACK")
-                if self._db.execute("PRAGMA user_version").fetchone()[0] <= number:  # else another process did it
-                    raise
-
-    def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Does `work` with the connection, durably when this returns, or not at all.
-
-        What several threads ask for at the same time is one commit: who comes first does it for all that wait.
-        """
-        mine = _Job(work)
-        self._jobs.append(mine)
-        with self._lock:
-            if not mine.done:
-                jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
-                try:
-                    self._together(jobs)
-                except BaseException as error:  # noqa: BLE001 - whoever waits gets it
-                    for job in jobs:
-                        job.error = job.error or error
-                for job in jobs:
-                    job.done = True
-        if mine.error is not None:
-            raise mine.error
-        return mine.result  # type: ignore[no-any-return]
-
-    def _together(self, jobs: list[_Job]) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            if len(jobs) == 1:
-                jobs[0].result = jobs[0].work(self._db)
-            for job in jobs if len(jobs) > 1 else ():
-                self._db.execute("SAVEPOINT job")
-                try:
-                    job.result = job.work(self._db)
-                except Exception as error:  # noqa: BLE001 - its own caller gets it
-                    self._db.execute("ROLLBACK TO job")
-                    job.error = error
-                self._db.execute("RELEASE job")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
-    def close(self) -> None:
-        """Gives up its runs' lock and closes the database."""
-        self._db.close()
-        if self._claim is not None:
-            name = self._claim.name
-            self._claim.close()
-            Path(name).unlink(missing_ok=True)
 
     # Runs
 
     def create(self, run: Run, documents: Documents, *, durable: bool = True) -> None:
         """Records a run and its documents; if not `durable` together with what is written for it next."""
-        self._hold()
+        self.hold()
         self._first[run.id] = lambda db: self._insert(db, run, documents)
         if durable:
             self.write(run.id, [])
@@ -291,7 +171,7 @@ class Journal:
 
     def take_up(self, id: str) -> None:
         """Makes a queued run this process's, together with what is written for it next."""
-        self._hold()
+        self.hold()
         mine = "UPDATE runs SET status='running', process=?, wake=NULL WHERE id=?"
         self._first[id] = lambda db: db.execute(mine, (self.process, id))
 
@@ -302,13 +182,13 @@ class Journal:
 
         Raises ConfigError if there is no such run, or another process has it.
         """
-        self._hold()
+        self.hold()
 
         def work(db: sqlite3.Connection) -> None:
             row = db.execute("SELECT status, process FROM runs WHERE id=?", (id,)).fetchone()
             if row is None:
                 raise ConfigError(f"no run '{id}'", code="NoRun", hint="flowrun runs list")
-            if row["status"] == "running" and row["process"] != self.process and self._alive(row["process"]):
+            if row["status"] == "running" and row["process"] != self.process and self.alive(row["process"]):
                 raise ConfigError(f"run {id} is running in another process", code="Running")
             mine = "UPDATE runs SET status='running', process=?, ended=NULL, wake=NULL, error=NULL WHERE id=?"
             db.execute(mine, (self.process, id))
@@ -405,7 +285,7 @@ class Journal:
             Queued(row["id"], row["number"], row["lane"], bool(row["collapse"]), row["status"] == "queued",
                    datetime.fromisoformat(row["wake"]) if row["wake"] else None)
             for row in self._db.execute(sql, (environment,)).fetchall()
-            if row["status"] != "running" or (row["process"] != self.process and not self._alive(row["process"]))
+            if row["status"] != "running" or (row["process"] != self.process and not self.alive(row["process"]))
         ]  # fmt: skip
 
     def with_key(self, flow: str, environment: str, key: str) -> Run | None:
@@ -430,44 +310,9 @@ class Journal:
             values[name] = json.loads(values[name]) if values[name] else None
         for name in ("started", "ended", "wake"):
             values[name] = datetime.fromisoformat(values[name]) if values[name] else None
-        if values["status"] == "running" and row["process"] != self.process and not self._alive(row["process"]):
+        if values["status"] == "running" and row["process"] != self.process and not self.alive(row["process"]):
             values["status"] = "interrupted"
         return Run(**{**values, "collapse": bool(values["collapse"])})
-
-    def hook(self, environment: str, flow: str, trigger: str) -> str:
-        """The random end of a webhook's path, made once."""
-        names = (environment, flow, trigger)
-
-        def work(db: sqlite3.Connection) -> str:
-            db.execute("INSERT OR IGNORE INTO hooks VALUES (?,?,?,?)", (*names, secrets.token_urlsafe(24)))
-            sql = "SELECT token FROM hooks WHERE environment=? AND flow=? AND trigger=?"
-            return str(db.execute(sql, names).fetchone()["token"])
-
-        return self.commit(work)
-
-    def allow(self, name: str, made: datetime) -> str:
-        """A new token for a caller of the API; only its digest is kept. Raises ConfigError if there is one."""
-        token = secrets.token_urlsafe(32)
-        row = (name, hashlib.sha256(token.encode()).hexdigest(), made.isoformat())
-        try:
-            self.commit(lambda db: db.execute("INSERT INTO callers VALUES (?,?,?)", row))
-        except sqlite3.IntegrityError as error:
-            raise ConfigError(f"there is a token '{name}'", code="Token", hint="remove it first") from error
-        return token
-
-    def caller(self, token: str) -> str | None:
-        """Whose token this is, None for nobody's."""
-        digest = hashlib.sha256(token.encode()).hexdigest()
-        row = self._db.execute("SELECT name FROM callers WHERE digest=?", (digest,)).fetchone()
-        return row["name"] if row else None
-
-    def callers(self) -> dict[str, str]:
-        """The names of the API's callers, and when their tokens were made."""
-        return {row["name"]: row["made"] for row in self._db.execute("SELECT name, made FROM callers ORDER BY made")}
-
-    def refuse(self, name: str) -> bool:
-        """Takes a caller's token away. False: there is none."""
-        return bool(self.commit(lambda db: db.execute("DELETE FROM callers WHERE name=?", (name,)).rowcount))
 
     def forget(self, key: str) -> int:
         """Removes what runs hold of the record with this key, lane or business key; what is left tells their shape.
@@ -528,54 +373,6 @@ class Journal:
         for name in ("started", "ended"):
             values[name] = datetime.fromisoformat(row[name]) if row[name] else None
         return Record(**{**values, "changed": bool(row["changed"]), "secure": frozenset(secure)})
-
-    # Life and death of processes
-
-    def _hold(self) -> None:
-        """Takes this process's lock, once."""
-        with self._lock:
-            if self.folder is not None and self._claim is None:
-                file = (self.folder / "locks" / self.process).open("w", encoding="utf-8")
-                lock(file)
-                self._claim = file
-
-    def _alive(self, process: str) -> bool:
-        if self.folder is None:
-            return False
-        try:
-            with (self.folder / "locks" / process).open("r+", encoding="utf-8") as file:
-                lock(file)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-        (self.folder / "locks" / process).unlink(missing_ok=True)
-        return False
-
-
-def lock(file: IO[Any], *, wait: bool = False) -> None:
-    """Takes the operating system's exclusive lock on an open file, held until it is closed or the process ends.
-
-    Raises OSError when another process holds it, unless `wait`.
-    """
-    if os.name == "nt":  # pragma: no cover - the same promise on Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
-def prepare(folder: Path) -> None:
-    """Makes the folder for state: readable by its owner only, and ignored by git."""
-    if not (folder / "locks").is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / "locks").mkdir(mode=0o700, exist_ok=True)
-        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-        for name in ("journal.db", "sandbox.db"):
-            (folder / name).touch(mode=0o600)
 
 
 def _digest(key: str | None) -> str | None:

@@ -21,6 +21,7 @@ from engine.contract import Clock
 from engine.contract import Request as Incoming
 from engine.effects import SECURED, Record
 from engine.errors import ConfigError, DataError, FlowrunError, RemoteError
+from engine.local.access import Access
 from engine.local.dispatcher import Dispatcher, Outcome
 from engine.local.journal import Journal, Queued, Run
 from engine.server.hooks import Hook, Refusals
@@ -67,6 +68,7 @@ class App:
         within: float = 10.0,
     ) -> None:
         self.journal = journal
+        self.access = Access(journal)
         self.dispatcher = dispatcher
         self.clock = clock
         self.hooks = hooks
@@ -102,7 +104,7 @@ class App:
             endpoint, values = URLS.bind_to_environ(request.environ).match()
             if endpoint in ("list", "start", "show", "resume", "resolve", "cancel"):
                 kind, _, token = request.headers.get("Authorization", "").partition(" ")
-                if kind.lower() != "bearer" or self.journal.caller(token.strip()) is None:
+                if kind.lower() != "bearer" or self.access.caller(token.strip()) is None:
                     answer = _error(401, "Token", "a token is needed: flowrun serve token add NAME")
                     answer.headers["WWW-Authenticate"] = "Bearer"
                     return answer
